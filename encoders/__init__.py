@@ -1,0 +1,1 @@
+"""The encoder zoo: one file per encoder, one contract (``encoders.base.Encoder``)."""

@@ -1,0 +1,76 @@
+"""What every encoder of the zoo offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from datasets.layout import Layout
+from engine.config import Config, Overrides
+
+
+class Encoder(nn.Module, ABC):
+    """Skeleton clips in, un-pooled feature maps out.
+
+    A subclass lives in a file of its own in ``encoders/``; the file's name is the encoder's name. It is built as
+    ``cls(config, layout, frames=T, persons=M)``.
+
+    Attributes:
+        version: raised whenever the same config gives other numbers.
+        Config: settings, defaults as published.
+        budgets: changes of the config under a budget, e.g. ``{"quick": {"width": 8}}``.
+        dim: feature width D.
+        temporal_stride: frames per step of the maps' time axis.
+        adjacency: (K, V, V) base adjacency of graph encoders, ``None`` for others.
+        depth: number of layers that use the adjacency.
+    """
+
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]] = Config
+    budgets: ClassVar[Mapping[str, Overrides]] = {}
+
+    dim: int
+    temporal_stride: int
+    adjacency: Tensor | None = None
+    depth: int = 0
+
+    def __init__(self, config: Config, layout: Layout, frames: int, persons: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = layout
+        self.frames = frames
+        self.persons = persons
+
+    @abstractmethod
+    def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
+        """Encode clips (N, C, T, V, M) of one stream to maps (N, M, D, T', V).
+
+        Args:
+            clips: see ``datasets.clips.ClipSet``.
+            adjacency: (depth, K, V, V) replaces the base adjacency layer by layer (HiCLR's drop/add edges).
+        """
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Average maps (N, M, D, T', V) over time and joints, then over all person slots -> (N, D)."""
+        return maps.mean(dim=(1, 3, 4))
+
+    def flops(self) -> int:
+        """Floating-point operations (2 per multiply-add) of one clip's forward pass with all persons, as torch counts them."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        was_training = self.training
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        clip = torch.ones(1, 3, self.frames, len(self.layout), self.persons, device=device)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.eval()(clip)
+        self.train(was_training)
+        return int(counter.get_total_flops())
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable numbers in a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

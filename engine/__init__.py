@@ -1,0 +1,1 @@
+"""The engine: identity, planning, storage and execution of stages. No science in it."""

@@ -1,0 +1,66 @@
+"""What a finished stage leaves behind; read by the leaderboard, so no torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+
+class Labels(BaseModel):
+    """How tables name a stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    split: str
+    stream: str
+    method: str
+    """Plug-in name with preset and the changes made by ``--set``, e.g. ``aimclr`` or ``aimclr[nnm.topk=2]``."""
+    encoder: str
+    recipe: str
+    budget: str
+    protocol: str = ""
+    """Empty for pre-training and feature stages; else name, preset and changes."""
+    seed: int
+
+
+class Record(BaseModel):
+    """The deterministic outcome of a stage (``record.json``): the same stage gives the same bytes on the same machine.
+
+    What differs from run to run (times, hardware, versions) is in ``provenance.json`` beside it, per-sample scores are in
+    ``scores.npz``: ``scores`` (n, classes) float32, ``prediction`` (n,) int64, ``label`` (n,) int64, ``id`` (n,) str.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    kind: str
+    """``pretrain``, ``features`` or ``evaluate``."""
+    key: str
+    labels: Labels
+    identity: dict[str, Any]
+    """Exactly what was hashed into the key."""
+    parents: tuple[str, ...] = ()
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Percent: ``top1``, ``top5``, ``mean_class``, ``ece``, ``best_on_test`` ...; headline ``top1`` is the last epoch."""
+    curve: tuple[dict[str, float], ...] = ()
+    facts: dict[str, float | int | str | list[float] | list[list[int]]] = Field(default_factory=dict)
+    """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall`` ..."""
+
+
+class Provenance(BaseModel):
+    """Circumstances of a run (``provenance.json``); never part of a key."""
+
+    model_config = ConfigDict(extra="allow")
+
+    seconds: float
+    finished: str
+    device: str
+    threads: int
+    peak_memory_mb: float
+    commit: str
+    source: str
+    versions: dict[str, str]

@@ -1,0 +1,133 @@
+"""What a pre-training method offers, and what it gets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from datasets.layout import Layout
+from encoders.base import Encoder
+from engine.config import Config, Overrides, TrainConfig, knob
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method is built from.
+
+    Attributes:
+        make_encoder: builds a freshly initialised encoder of the zoo; call it once per encoder needed.
+        layout: skeleton layout of the clips.
+        stream: ``joint``, ``bone`` or ``motion``.
+        frames: T.
+        persons: M.
+        train_clips: number of clips trained on.
+    """
+
+    make_encoder: Callable[[], Encoder]
+    layout: Layout
+    stream: str
+    frames: int
+    persons: int
+    train_clips: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands.
+
+    Attributes:
+        epoch: current epoch, 1-based.
+        epochs: number of epochs.
+        index: steps done before this one, over all epochs.
+        steps: steps of the whole run.
+        generator: the run's random generator, on the clips' device; draw everything from it (dropout excepted).
+    """
+
+    epoch: int
+    epochs: int
+    index: int
+    steps: int
+    generator: torch.Generator
+
+
+class MethodConfig(Config):
+    """Base of every method's config."""
+
+    train: TrainConfig = knob(TrainConfig(), "training loop")
+
+
+class Method(nn.Module, ABC):
+    """A self-supervised method: views of a clip in, named losses out.
+
+    A subclass lives in a file of its own in ``methods/``; the file's name is the method's name. The trainer owns optimiser,
+    schedule, precision and checkpoints. Everything with state (queues, momentum copies) is a parameter or a buffer.
+
+    Attributes:
+        title: one line: full name, venue, year.
+        version: raised whenever the same config gives other numbers.
+        aliases: other names it answers to.
+        Config: settings; the defaults are recipe ``paper`` under budget ``full``.
+        recipes: changes under another recipe, e.g. ``{"released": {"key_init": "independent"}}``.
+        budgets: changes under another budget, e.g. ``{"quick": {"train.epochs": 30}}``.
+        tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"train.epochs": 8}}``.
+        presets: named variants, asked for as ``name:preset``.
+        ablations: tables of named rows of changes.
+        init_from: method whose finished run (same dataset, stream, seed) this one starts from.
+        encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
+        cost: encoder forward passes per clip and step, a backward pass counting as two; for time estimates.
+    """
+
+    title: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    aliases: ClassVar[tuple[str, ...]] = ()
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    recipes: ClassVar[Mapping[str, Overrides]] = {}
+    budgets: ClassVar[Mapping[str, Overrides]] = {}
+    tuned: ClassVar[Mapping[str, Overrides]] = {}
+    presets: ClassVar[Mapping[str, Overrides]] = {}
+    ablations: ClassVar[Mapping[str, Mapping[str, Overrides]]] = {}
+    init_from: ClassVar[str | None] = None
+    encoder_name: ClassVar[str | None] = None
+    cost: ClassVar[float] = 0.0
+
+    def __init__(self, config: MethodConfig, context: Context) -> None:
+        super().__init__()
+        self.config = config
+        self.context = context
+
+    @property
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """The encoder that protocols evaluate."""
+
+    def project(self, features: Tensor) -> Tensor | None:
+        """Projector output (N, d) of pooled features (N, D); ``None`` for methods without a projector."""
+        return None
+
+    @abstractmethod
+    def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
+        """Augmented views of joint clips (N, C, T, V, M); the trainer converts them to the stream afterwards."""
+
+    @abstractmethod
+    def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
+        """Named scalar losses of one batch of stream views; the trainer minimises their sum."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Scalars of the last step worth logging (mask shares and the like); never optimised."""
+        return {}
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the finished run of ``init_from`` (its ``state_dict``). Called once, before training.
+
+        Raises:
+            BenchError: the state does not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares init_from but does not take a state over")
+
+    def after_step(self, step: Step) -> None:
+        """Called after the optimiser's step."""
