@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Encoder(nn.Module, ABC):
         temporal_stride: frames per step of the maps' time axis.
         adjacency: (K, V, V) base adjacency of graph encoders, ``None`` for others.
         depth: number of layers that use the adjacency.
+        precision: ``bf16`` runs the network under autocast and returns float32 maps; set by the trainer.
     """
 
     version: ClassVar[int] = 1
@@ -35,8 +36,8 @@ class Encoder(nn.Module, ABC):
 
     dim: int
     temporal_stride: int
-    adjacency: Tensor | None = None
-    depth: int = 0
+    adjacency: Tensor | None
+    depth: int
 
     def __init__(self, config: Config, layout: Layout, frames: int, persons: int) -> None:
         super().__init__()
@@ -44,6 +45,15 @@ class Encoder(nn.Module, ABC):
         self.layout = layout
         self.frames = frames
         self.persons = persons
+        self.depth = 0
+        self.precision = "float32"
+        self.register_buffer("adjacency", None, persistent=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102  (autocast ends here: heads and losses stay float32)
+        if self.precision == "float32":
+            return super().__call__(*args, **kwargs)
+        with torch.autocast(args[0].device.type, torch.bfloat16):
+            return super().__call__(*args, **kwargs).float()
 
     @abstractmethod
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
@@ -54,9 +64,14 @@ class Encoder(nn.Module, ABC):
             adjacency: (depth, K, V, V) replaces the base adjacency layer by layer (HiCLR's drop/add edges).
         """
 
-    def pool(self, maps: Tensor) -> Tensor:
-        """Average maps (N, M, D, T', V) over time and joints, then over all person slots -> (N, D)."""
-        return maps.mean(dim=(1, 3, 4))
+    def pool(self, maps: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Average maps (N, M, D, T', V) over time and joints, then over all person slots -> (N, D).
+
+        Args:
+            maps: from ``forward``.
+            weights: (N, M, T', V), a weighted average over time and joints instead (ActCLR's SAFP).
+        """
+        return weighted_average(maps, weights).mean(dim=1)
 
     def flops(self) -> int:
         """Floating-point operations (2 per multiply-add) of one clip's forward pass with all persons, as torch counts them."""
@@ -69,6 +84,14 @@ class Encoder(nn.Module, ABC):
             self.eval()(clip)
         self.train(was_training)
         return int(counter.get_total_flops())
+
+
+def weighted_average(maps: Tensor, weights: Tensor | None) -> Tensor:
+    """Average maps (N, M, D, T', V) over time and joints -> (N, M, D)."""
+    if weights is None:
+        return maps.mean(dim=(3, 4))
+    weights = weights[:, :, None]
+    return (maps * weights).sum(dim=(3, 4)) / (weights.sum(dim=(3, 4)) + 1e-5)
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -72,20 +72,21 @@ def resolve(cls: type[ConfigT], *tables: Overrides, owner: str = "") -> ConfigT:
     Raises:
         BenchError: unknown key or ill-typed value; the message lists the known keys.
     """
-    nested: dict[str, Any] = {}
+    nested: dict[str, Any] = cls().model_dump()  # a class may give a nested config other defaults than its own
     for table in tables:
         for path, value in table.items():
             _check_path(cls, path, owner)
             node = nested
             *parents, leaf = path.split(".")
             for part in parents:
-                node = node.setdefault(part, {})
+                node = node[part]
             node[leaf] = _parse(value)
     try:
         return cls.model_validate(nested)
     except ValidationError as error:
         lines = [
-            f"{owner + '.' if owner else ''}{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()
+            f"{owner + '.' if owner else ''}{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
+            for e in error.errors()
         ]
         raise BenchError("Bad setting: " + "; ".join(lines)) from None
 

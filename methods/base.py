@@ -26,6 +26,7 @@ class Context:
         frames: T.
         persons: M.
         train_clips: number of clips trained on.
+        mean_clip: (C, T, V, M), the average of all training clips (joint stream), for methods that compare with it.
     """
 
     make_encoder: Callable[[], Encoder]
@@ -34,6 +35,7 @@ class Context:
     frames: int
     persons: int
     train_clips: int
+    mean_clip: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.config import Config, Overrides, knob
+from engine.config import Config as BaseConfig
+from engine.config import Overrides, knob
 
 
-class FeatureConfig(Config):
+class FeatureConfig(BaseConfig):
     """Which features of a frozen method a protocol reads; extracted once and shared by all that ask for the same."""
 
     space: Literal["encoder", "projector"] = knob("encoder", "pooled encoder output, or the projector's output")
@@ -32,7 +33,7 @@ class EvalContext:
         classes: number of classes.
         fit, held_out: indices into train: the part to fit on while something is chosen, the part to choose by.
         seed: seed of this stage.
-        report: ``report(epoch, loss, test_scores)`` adds a point to the stored curve; the engine scores it out of sight.
+        report: ``report(epoch, loss, test_scores)`` adds a point to the stored curve; the engine scores it unseen.
     """
 
     train_features: Tensor
@@ -75,12 +76,12 @@ class Protocol(ABC):
     title: ClassVar[str] = ""
     version: ClassVar[int] = 1
     aliases: ClassVar[tuple[str, ...]] = ()
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[BaseConfig]] = BaseConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {}
     presets: ClassVar[Mapping[str, Overrides]] = {}
     needs: ClassVar[Literal["features", "encoder", "untrimmed"]] = "features"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: BaseConfig) -> None:
         self.config = config
 
     def features(self) -> FeatureConfig:

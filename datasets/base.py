@@ -1,0 +1,148 @@
+"""What a dataset offers: prepared once into the data folder, then loaded as splits and checked."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from datasets.check import CheckReport, check_store
+from datasets.clips import Split
+from datasets.store import Prepared, open_store
+from engine.config import BenchError
+
+OnBad = Literal["skip", "stop"]
+"""What preparation does with a bad clip: report it and leave it out, or stop with an error."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which samples a split trains and tests on.
+
+    Attributes:
+        name: the split's name in tables.
+        train, test: (N,) bool; samples in neither are left out.
+        group: the sample column along which the split is cut, e.g. ``subject``.
+    """
+
+    name: str
+    train: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+    group: str
+
+
+class Dataset(ABC):
+    """One dataset; a file in ``datasets/`` whose name is the dataset's name.
+
+    A subclass writes ``prepare`` (raw files to a store, see :func:`datasets.store.write_store`) and ``cut`` (the split
+    rules); loading and checking are the same for all.
+
+    Attributes:
+        title: one line.
+        version: raised whenever the same source gives other prepared data or splits.
+        splits: split name -> its rule in one line; the first one is the default.
+        embedded: made on first use, needs no source.
+        expected: split name -> known numbers of training and test clips; a check says where they differ.
+    """
+
+    title: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    splits: ClassVar[Mapping[str, str]] = {}
+    embedded: ClassVar[bool] = False
+    expected: ClassVar[Mapping[str, tuple[int, int]]] = {}
+
+    def __init__(self, root: Path, argument: str = "", frames: int = 50) -> None:
+        """Name a dataset; nothing is read yet.
+
+        Args:
+            root: folder of all prepared data (``--data``).
+            argument: what follows the colon of a name such as ``npz:PATH``.
+            frames: T, frames of every prepared clip.
+        """
+        self.root = root
+        self.argument = argument
+        self.frames = frames
+
+    @property
+    def name(self) -> str:
+        """What tables call the dataset: its file's name and the argument."""
+        stem = type(self).__module__.rpartition(".")[2]
+        return f"{stem}:{self.argument}" if self.argument else stem
+
+    @property
+    def folder(self) -> Path:
+        """Where the prepared data lies: one folder per version and number of frames."""
+        return self.root / self.name.replace(":", "-") / f"frames{self.frames}-v{self.version}"
+
+    @abstractmethod
+    def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
+        """Prepare the data into ``folder``.
+
+        Args:
+            source: file or folder with the raw data; ``None`` for data that needs none.
+            tell: takes lines of progress.
+            on_bad: what happens to a bad clip; one that is skipped is in the report.
+
+        Raises:
+            BenchError: no usable source, or a bad clip under ``on_bad="stop"``.
+        """
+
+    @abstractmethod
+    def cut(self, samples: pd.DataFrame, split: str) -> Cut:
+        """Which samples a split trains and tests on.
+
+        Args:
+            samples: the store's sample table.
+            split: one of ``splits``.
+
+        Raises:
+            BenchError: unknown split.
+        """
+
+    def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
+        """The splits that these samples allow; a check counts them."""
+        return tuple(self.splits)
+
+    def prepared(self) -> Prepared:
+        """The store of the prepared data; embedded data is made where it is missing.
+
+        Raises:
+            BenchError: not prepared yet (the message shows the command that does it), or damaged.
+        """
+        if not self.folder.is_dir():
+            if not self.embedded:
+                options = f"--data {shlex.quote(str(self.root))}" + f" --frames {self.frames}" * (self.frames != 50)
+                raise BenchError(
+                    f"{self.name} is not prepared in {self.root} (looked for {self.folder}). Prepare it once:\n"
+                    f"  python run_bench.py data prepare {self.name} --source PATH {options}"
+                )
+            self.prepare(None, lambda line: None)
+        return open_store(self.folder)
+
+    def load(self, split: str) -> Split:
+        """A split with its clips in memory.
+
+        Raises:
+            BenchError: unknown split, data not prepared or damaged, or a part of the split is empty.
+        """
+        prepared = self.prepared()
+        cut = self.cut(prepared.samples, split)
+        return prepared.split(f"{self.name}/{cut.name}", cut.train, cut.test, cut.group)
+
+    def check(self) -> CheckReport:
+        """Verify checksums and look for everything that is odd in the prepared data.
+
+        Raises:
+            BenchError: data not prepared, or too damaged to be read.
+        """
+        prepared = self.prepared()
+        cuts = [self.cut(prepared.samples, split) for split in self.split_names(prepared.samples)]
+        masks = {cut.name: (cut.train, cut.test) for cut in cuts}
+        return check_store(self.name, prepared, masks, self.expected)

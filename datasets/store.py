@@ -1,0 +1,243 @@
+"""Prepared data on disk: ``clips.npy``, ``samples.csv``, ``manifest.json`` in a folder that is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from datasets.clips import ClipSet, Split, from_storage
+from datasets.layout import Layout
+from engine.config import BenchError, digest
+
+FORMAT = 1
+"""Raised when the files' form changes; older stores are then refused."""
+COLUMNS = ("id", "label", "length")
+"""Columns every sample table has; all others say where a sample comes from (``subject``, ``camera`` ...)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to tell about a source file.
+
+    Attributes:
+        place: file and, where it helps, frame, line or joint.
+        reason: what is wrong or odd there.
+    """
+
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An opened store.
+
+    Attributes:
+        folder: where it lies.
+        clips: (N, M, T, V, C) float32, metres, memory-mapped read-only.
+        samples: one row per clip: ``id``, ``label``, ``length`` (raw frames) and what else is known (``subject`` ...).
+        layout: skeleton layout.
+        classes: class names, index = label.
+        manifest: the manifest file's content.
+        arrays: further arrays of the dataset's own, memory-mapped, e.g. ground truth.
+        digest: checksum of all of it; the same data gives the same digest wherever it lies.
+    """
+
+    folder: Path
+    clips: NDArray[np.float32]
+    samples: pd.DataFrame
+    layout: Layout
+    classes: tuple[str, ...]
+    manifest: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    digest: str
+
+    def select(self, chosen: NDArray[np.bool_]) -> ClipSet:
+        """Read the chosen samples (N,) bool into memory."""
+        clips = torch.from_numpy(np.array(self.clips[chosen]))
+        rows = self.samples[chosen]
+        return ClipSet(
+            clips=from_storage(clips),
+            labels=torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True)),
+            presence=(clips != 0).flatten(2).any(2),
+            ids=tuple(rows["id"]),
+            groups={str(name): group_of(self.samples[name])[chosen] for name in rows if name not in COLUMNS},
+            lengths=torch.from_numpy(rows["length"].to_numpy(np.int64, copy=True)),
+        )
+
+    def split(self, name: str, train: NDArray[np.bool_], test: NDArray[np.bool_], group: str) -> Split:
+        """Cut a split.
+
+        Args:
+            name: ``dataset/split``.
+            train: (N,) bool, training samples.
+            test: (N,) bool, test samples; a sample in neither part is left out.
+            group: sample column along which it is cut.
+
+        Raises:
+            BenchError: a part is empty, or the parts overlap.
+        """
+        if not train.any() or not test.any() or (train & test).any():
+            values = ", ".join(map(str, pd.unique(self.samples[group])[:20]))
+            raise BenchError(
+                f"{name}: {train.sum()} training and {test.sum()} test clips, {(train & test).sum()} in both; each "
+                f"part must hold clips, and they share none. Values of {group}: {values}."
+            )
+        parts = [hashlib.sha256(np.packbits(part).tobytes()).hexdigest() for part in (train, test)]
+        return Split(
+            name=name,
+            layout=self.layout,
+            train=self.select(train),
+            test=self.select(test),
+            classes=self.classes,
+            group=group,
+            digest=digest({"store": self.digest, "parts": parts, "group": group}),
+        )
+
+    def findings(self, kind: str) -> tuple[Finding, ...]:
+        """What preparation noted under ``kind`` in the manifest: ``skipped`` or ``remarks``."""
+        return tuple(Finding(**entry) for entry in self.manifest.get(kind, []))
+
+    def damage(self) -> tuple[str, ...]:
+        """Files whose bytes are not those that were written."""
+        sums: Mapping[str, str] = self.manifest["sha256"]
+        return tuple(name for name, expected in sums.items() if file_sha256(self.folder / name) != expected)
+
+
+def write_store(
+    folder: Path,
+    clips: NDArray[np.float32],
+    samples: pd.DataFrame,
+    layout: Layout,
+    classes: Sequence[str],
+    manifest: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+) -> str:
+    """Write prepared data; the folder appears complete or not at all, and replaces an older one.
+
+    Args:
+        folder: where to.
+        clips: (N, M, T, V, C), metres.
+        samples: N rows with the columns ``id`` (unique), ``label``, ``length`` and any others.
+        layout: skeleton layout.
+        classes: class names, index = label.
+        manifest: what else to record as JSON: ``version`` (of the dataset), ``rules``, ``source``, ``skipped``,
+            ``remarks``.
+        arrays: further arrays to keep, by name.
+
+    Returns:
+        The digest of the data.
+
+    Raises:
+        ValueError: clips, samples, layout and classes do not belong together.
+    """
+    if clips.ndim != 5 or clips.shape[0] != len(samples) or clips.shape[3] != len(layout):
+        raise ValueError(f"clips {clips.shape} do not fit {len(samples)} samples of {len(layout)} joints")
+    if missing := [name for name in COLUMNS if name not in samples]:
+        raise ValueError(f"sample table without {missing}")
+    if len(samples) and not 0 <= samples["label"].min() <= samples["label"].max() < len(classes):
+        raise ValueError(f"labels outside 0..{len(classes) - 1}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        files = {"clips": np.ascontiguousarray(clips, np.float32), **(arrays or {})}
+        for name, values in files.items():
+            np.save(temporary / f"{name}.npy", values, allow_pickle=False)
+        samples.to_csv(temporary / "samples.csv", index=False, lineterminator="\n")
+        content = {
+            "format": FORMAT,
+            "layout": asdict(layout),
+            "classes": list(classes),
+            "shape": list(clips.shape),
+            **manifest,
+            "sha256": {path.name: file_sha256(path) for path in sorted(temporary.iterdir())},
+            "bytes": {path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
+        }
+        (temporary / "manifest.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        temporary.chmod(0o755)
+        _replace(folder, temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return _digest(content)
+
+
+def open_store(folder: Path) -> Prepared:
+    """Open prepared data; sizes are verified here, checksums by :meth:`Prepared.damage`.
+
+    Raises:
+        BenchError: something is missing, cut short, or of another format.
+    """
+    try:
+        content = json.loads((folder / "manifest.json").read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        for name, size in content["bytes"].items():
+            if (folder / name).stat().st_size != size:
+                raise ValueError(f"{name} has {(folder / name).stat().st_size} bytes instead of {size}")
+        arrays = {
+            Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            for name in content["bytes"]
+            if name.endswith(".npy")
+        }
+        samples = pd.read_csv(folder / "samples.csv", dtype={"id": str}, keep_default_na=False)
+        fields = content["layout"]
+        layout = Layout(
+            fields["name"],
+            tuple(fields["joints"]),
+            tuple(fields["bones"]),
+            fields["centre"],
+            tuple(fields["shoulders"]) if fields["shoulders"] else None,
+        )
+        clips = arrays.pop("clips")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{folder} is damaged ({error}). Delete it and prepare the data again.") from None
+    return Prepared(folder, clips, samples, layout, tuple(content["classes"]), content, arrays, _digest(content))
+
+
+def group_of(column: pd.Series[Any]) -> NDArray[np.int64]:
+    """A sample column as integers: numbers as they are, words numbered in alphabetical order."""
+    if column.dtype.kind in "iub":
+        return column.to_numpy(np.int64)
+    return np.unique(column.to_numpy(str), return_inverse=True)[1].astype(np.int64)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return digest({key: content.get(key) for key in ("format", "version", "rules", "layout", "classes", "sha256")})
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put ``new`` in the place of ``folder``; a kill in between leaves no folder rather than half of one."""
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        folder.rename(old / "store")
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        return
+    with suppress(OSError):  # another process was first with the same data
+        new.rename(folder)
+        return
+    if not folder.is_dir():
+        raise OSError(f"cannot write {folder}")
+    shutil.rmtree(new, ignore_errors=True)

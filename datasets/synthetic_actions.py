@@ -1,0 +1,223 @@
+"""The actions of the synthetic set: joint-angle programs, written as key poses.
+
+A program adds to the posture of an idling body. Every key is (seconds to get there, pose); between keys the angles follow a
+monotone cubic. Poses name only the angles that differ from idling (see ``synthetic_body.ANGLES``); limbs with a side are those
+of a right-handed subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from datasets.synthetic_body import Pose
+
+Keys = tuple[tuple[float, Pose], ...]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One class.
+
+    Attributes:
+        name: class name.
+        enter, loop, leave: keys in order; the loop is run through ``repeats`` (inclusive range) times.
+        leave: the way out; its last key is where the body stays.
+        start: pose held before the action.
+        partner: the second person's keys (enter, loop, leave) of a two-person class; same times as this person's.
+        contact: joints (of the actor, of the partner) that meet at the first key of the loop; this places the two persons.
+    """
+
+    name: str
+    enter: Keys = ()
+    loop: Keys = ()
+    leave: Keys = ((0.5, {}),)
+    repeats: tuple[int, int] = (1, 1)
+    start: Pose = field(default_factory=dict)
+    partner: tuple[Keys, Keys, Keys] | None = None
+    contact: tuple[str, str] = ("right_hand", "right_hand")
+
+
+_RAISED = {"right_arm_outward": 72, "right_arm_forward": 28, "right_arm_roll": 78, "right_elbow": 88}
+_CLAP_OPEN = {"arms_forward": 42, "elbows": 72, "arms_roll": 14}
+_CLAP_SHUT = {"arms_forward": 46, "elbows": 68, "arms_roll": -37}
+_GUARD = {"arms_forward": 38, "elbows": 112, "arms_roll": -12, "legs_outward": 3}
+_SEATED = {"legs_forward": 86, "knees": 88, "ankles": 2, "arms_forward": 32, "elbows": 38, "legs_outward": 3}
+_RISING = {"legs_forward": 66, "knees": 76, "ankles": 10, "lean": 22, "bend": 26, "arms_forward": 40, "elbows": 24}
+_DOWN = {"lean": 46, "bend": 44, "legs_forward": 48, "knees": 68, "ankles": 18, "nod": 6}
+_LIFTED = {"right_leg_forward": 82, "right_knee": 92, "right_ankle": -12, "left_knee": 4, "arms_outward": 9}
+_SHAKE = {"right_arm_forward": 44, "right_elbow": 40, "right_arm_roll": -14, "bend": 5}
+_FIVE = {"right_arm_forward": 116, "right_arm_outward": 12, "right_elbow": 30}
+
+
+def _stride(side: str, hip: float, knee: float, arm: float, elbow: float) -> tuple[Pose, Pose]:
+    """Two keys of a gait: the leg of ``side`` swings through, then it has landed in front."""
+    other = "left" if side == "right" else "right"
+    march = knee > 70
+    through = {f"{side}_leg_forward": hip, f"{side}_knee": knee, f"{other}_leg_forward": 0, "elbows": elbow}
+    landed = {f"{side}_leg_forward": 0 if march else 24, f"{side}_knee": 2, f"{other}_leg_forward": 0 if march else -18}
+    landed |= {f"{other}_knee": 0 if march else 10, "elbows": elbow}
+    swing = through if march else landed
+    swing |= {f"{other}_arm_forward": arm, f"{side}_arm_forward": -0.7 * arm}
+    return through, landed
+
+
+def _gait(name: str, seconds: float, *stride: float) -> Action:
+    right, left = _stride("right", *stride), _stride("left", *stride)
+    keys = tuple((seconds, pose) for pose in (*right, *left))
+    return Action(name, loop=keys, repeats=(2, 3), leave=((0.35, {}),))
+
+
+_SHAKE_LOOP = ((0.17, _SHAKE | {"right_elbow": 54}), (0.17, _SHAKE | {"right_elbow": 33}))
+_SHAKE_KEYS = (((0.6, _SHAKE),), _SHAKE_LOOP, ((0.15, _SHAKE), (0.5, {})))
+_FIVE_KEYS = (
+    ((0.55, _FIVE | {"right_elbow": 110, "right_arm_forward": 78}),),
+    ((0.2, _FIVE), (0.3, _FIVE | {"right_elbow": 110, "right_arm_forward": 78})),
+    ((0.5, {}),),
+)
+
+ACTIONS: tuple[Action, ...] = (
+    Action(
+        "wave",
+        enter=((0.5, _RAISED),),
+        loop=((0.22, _RAISED | {"right_arm_roll": 100, "right_elbow": 62}), (0.22, _RAISED | {"right_arm_roll": 52})),
+        repeats=(2, 4),
+    ),
+    Action(
+        "clap",
+        enter=((0.45, _CLAP_OPEN),),
+        loop=((0.17, _CLAP_SHUT), (0.2, _CLAP_OPEN)),
+        repeats=(3, 6),
+    ),
+    Action(
+        "clap overhead",
+        enter=((0.5, {"arms_outward": 112, "elbows": 12}),),
+        loop=(
+            (0.24, {"arms_outward": 164, "elbows": 24, "arms_roll": 88}),
+            (0.28, {"arms_outward": 112, "elbows": 12, "arms_roll": 44}),
+        ),
+        repeats=(2, 4),
+    ),
+    Action(
+        "throw",
+        enter=(
+            (0.5, {"right_arm_outward": 84, "right_arm_forward": -22, "right_arm_roll": 84, "right_elbow": 96, "twist": -30,
+                   "turn": -16, "left_arm_forward": 48, "left_elbow": 20, "left_leg_forward": 10, "lean": -5}),
+            (0.2, {"right_arm_outward": 44, "right_arm_forward": 108, "right_arm_roll": 34, "right_elbow": 34, "twist": 16,
+                   "turn": 6, "left_arm_forward": 10, "left_leg_forward": 24, "left_knee": 10, "right_leg_forward": -10,
+                   "lean": 8}),
+            (0.2, {"right_arm_outward": -22, "right_arm_forward": 46, "right_arm_roll": -10, "right_elbow": 16, "twist": 34,
+                   "turn": 14, "bend": 18, "lean": 14, "left_leg_forward": 24, "left_knee": 14,
+                   "right_leg_forward": -16, "right_knee": 16}),
+        ),
+        leave=((0.6, {}),),
+    ),
+    Action(
+        "punch",
+        enter=((0.4, _GUARD),),
+        loop=(
+            (0.17, _GUARD | {"right_arm_forward": 90, "right_elbow": 4, "right_arm_roll": 0, "twist": 26, "turn": 8,
+                             "lean": 6}),
+            (0.27, _GUARD),
+        ),
+        repeats=(1, 3),
+    ),
+    Action(
+        "drink",
+        enter=((0.7, {"right_arm_forward": 50, "right_elbow": 124, "right_arm_roll": -38, "right_arm_outward": 12}),),
+        loop=(
+            (0.35, {"right_arm_forward": 62, "right_elbow": 128, "right_arm_roll": -38, "right_arm_outward": 16,
+                    "nod": -22}),
+            (0.6, {"right_arm_forward": 66, "right_elbow": 130, "right_arm_roll": -38, "right_arm_outward": 18,
+                   "nod": -27}),
+            (0.3, {"right_arm_forward": 50, "right_elbow": 122, "right_arm_roll": -38, "right_arm_outward": 12}),
+        ),
+        leave=((0.6, {}),),
+    ),
+    Action(
+        "phone call",
+        enter=((0.7, {"right_arm_forward": 32, "right_arm_outward": 38, "right_elbow": 138, "right_arm_roll": 0,
+                      "tilt": -9}),),
+        loop=(
+            (0.5, {"right_arm_forward": 34, "right_arm_outward": 42, "right_elbow": 139, "right_arm_roll": 2, "tilt": -12,
+                   "nod": 6}),
+            (0.5, {"right_arm_forward": 32, "right_arm_outward": 38, "right_elbow": 138, "right_arm_roll": 0, "tilt": -9}),
+        ),
+        repeats=(1, 2),
+        leave=((0.6, {}),),
+    ),
+    Action(
+        "kick",
+        loop=(
+            (0.35, _LIFTED | {"right_leg_forward": 58}),
+            (0.17, _LIFTED | {"right_knee": 6, "right_leg_forward": 76, "lean": -12, "left_arm_forward": 26}),
+            (0.2, _LIFTED | {"right_leg_forward": 58}),
+            (0.3, {}),
+        ),
+        leave=((0.1, {}),),
+        repeats=(1, 2),
+    ),
+    Action(
+        "knee raise",
+        loop=((0.42, _LIFTED), (0.2, _LIFTED | {"right_leg_forward": 88}), (0.4, {})),
+        leave=((0.1, {}),),
+        repeats=(1, 2),
+    ),
+    Action("sit down", enter=((0.65, _RISING),), leave=((0.6, _SEATED),)),
+    Action("stand up", start=_SEATED, enter=((0.55, _RISING),), leave=((0.65, {}),)),
+    Action(
+        "squat",
+        loop=(
+            (0.75, {"legs_forward": 98, "knees": 112, "ankles": 16, "lean": 20, "bend": 16, "arms_forward": 84,
+                    "legs_outward": 8}),
+            (0.75, {}),
+        ),
+        leave=((0.1, {}),),
+        repeats=(1, 2),
+    ),
+    Action(
+        "bow",
+        enter=((0.7, {"lean": 34, "bend": 30, "nod": 16, "arms_forward": 48}),),
+        loop=((0.4, {"lean": 36, "bend": 32, "nod": 18, "arms_forward": 52}),),
+        leave=((0.8, {}),),
+    ),
+    Action(
+        "pick up with one hand",
+        enter=(
+            (0.8, _DOWN | {"right_arm_forward": 92, "right_elbow": 6, "left_arm_forward": 26, "twist": 14}),
+            (0.3, _DOWN | {"right_arm_forward": 96, "right_elbow": 4, "left_arm_forward": 26, "twist": 16}),
+            (0.7, {"right_arm_forward": 18, "right_elbow": 66}),
+        ),
+    ),
+    Action(
+        "pick up with two hands",
+        enter=(
+            (0.8, _DOWN | {"arms_forward": 92, "elbows": 8, "arms_roll": -10}),
+            (0.3, _DOWN | {"arms_forward": 96, "elbows": 8, "arms_roll": -12}),
+            (0.7, {"arms_forward": 18, "elbows": 66, "arms_roll": -12}),
+        ),
+    ),
+    _gait("walk", 0.25, 16, 52, 26, 14),
+    _gait("march", 0.25, 76, 84, 44, 60),
+    Action("shake hands", *_SHAKE_KEYS, repeats=(2, 4), partner=_SHAKE_KEYS),
+    Action("high five", *_FIVE_KEYS, repeats=(1, 2), partner=_FIVE_KEYS),
+    Action(
+        "push",
+        enter=((0.5, {"arms_forward": 36, "elbows": 104, "lean": -3}),),
+        loop=(
+            (0.22, {"arms_forward": 84, "elbows": 8, "lean": 12, "bend": 8, "left_leg_forward": 22, "left_knee": 16,
+                    "right_leg_forward": -12}),
+            (0.4, {"arms_forward": 36, "elbows": 104, "left_leg_forward": 14, "left_knee": 8}),
+        ),
+        partner=(
+            ((0.5, {}),),
+            (
+                (0.22, {"lean": -4, "bend": -6, "arms_forward": 10}),
+                (0.4, {"lean": -14, "bend": -14, "arms_forward": 40, "arms_outward": 26, "elbows": 34, "nod": 14,
+                       "right_leg_forward": -24, "right_knee": 14}),
+            ),
+            ((0.5, {}),),
+        ),
+        contact=("right_hand", "left_shoulder"),
+    ),
+)  # fmt: skip
+"""All classes, index = label."""

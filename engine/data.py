@@ -1,0 +1,82 @@
+"""Datasets as they are asked for: ``synthetic``, ``nw_ucla/xview``, ``npz:PATH#RULE``, ``file.py:Class/split``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.config import BenchError, suggestion
+from engine.registry import locate
+
+if TYPE_CHECKING:
+    import torch
+
+    from datasets.base import Dataset
+    from datasets.clips import Split
+
+DEFAULT_FRAMES = 50
+
+
+def open_dataset(asked: str, root: Path, frames: int | None = None) -> tuple[Dataset, str]:
+    """A dataset object and the name of the split asked for (the first one by default).
+
+    Args:
+        asked: as on the command line.
+        root: folder of prepared data.
+        frames: frames per clip, ``None`` for the default.
+
+    Raises:
+        BenchError: unknown dataset or split.
+    """
+    name, argument, split = asked, "", ""
+    if ".py" in asked:
+        if found := re.fullmatch(r"(.+\.py(?::\w+)?)/(\w+)", asked):
+            name, split = found.groups()
+    elif ":" in asked:
+        name, _, rest = asked.partition(":")
+        argument, _, split = rest.partition("#")
+    else:
+        name, _, split = asked.partition("/")
+    cls = locate("datasets", name).load()
+    if split and not argument and split not in cls.splits:
+        known = ", ".join(cls.splits)
+        raise BenchError(f"{name} has no split {split!r}.{suggestion(split, cls.splits)} Known: {known}.")
+    dataset: Dataset = cls(root, argument, DEFAULT_FRAMES if frames is None else frames)
+    return dataset, split or next(iter(cls.splits))
+
+
+class Splits:
+    """Loaded splits, kept in memory (and on the device) between stages.
+
+    Args:
+        root: folder of prepared data.
+        frames: frames per clip, ``None`` for the default.
+        tell: takes a line when something is about to take long.
+    """
+
+    def __init__(self, root: Path, frames: int | None = None, tell: Callable[[str], None] = lambda line: None) -> None:
+        self.root = root
+        self.frames = frames
+        self._tell = tell
+        self._loaded: dict[tuple[str, str], Split] = {}
+
+    def __call__(self, asked: str, device: torch.device | str = "cpu") -> Split:
+        """Load a split, with its clips on a device.
+
+        Raises:
+            BenchError: unknown, or not prepared yet (the message shows the command that prepares it).
+        """
+        key = asked, str(device)
+        if key not in self._loaded:
+            if str(device) == "cpu":
+                dataset, split = open_dataset(asked, self.root, self.frames)
+                if dataset.embedded and not dataset.folder.is_dir():
+                    self._tell(f"Generating {dataset.name} in {self.root}/ (once) ...")
+                self._loaded[key] = dataset.load(split)
+            else:
+                loaded = self(asked)
+                self._loaded[key] = replace(loaded, train=loaded.train.to(device), test=loaded.test.to(device))
+        return self._loaded[key]

@@ -1,0 +1,236 @@
+"""From a request to a plan: a deduplicated list of stages, parents first, with what is known about each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from datasets.clips import Split
+from datasets.streams import STREAMS
+from engine.choices import (
+    Choice,
+    Settings,
+    assign,
+    choose,
+    parse_sets,
+    parse_name,
+    with_changes,
+)
+from engine.config import BenchError, suggestion
+from engine.data import DEFAULT_FRAMES, Splits
+from engine.records import Labels
+from engine.registry import Plugin, locate
+from engine.stages import Data, Stage
+from engine.store import RunStore, State
+from methods.base import Method
+from protocols.base import Protocol
+
+REFERENCES = ("random", "raw")
+"""Methods that every table carries."""
+RECIPES = ("paper", "released")
+BUDGETS = ("quick", "full")
+_SMALL = 5000
+"""Fewer training clips than this, and no GPU: the quick budget is the default."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; a budget of ``None`` is chosen by the size of the data."""
+
+    methods: tuple[str, ...]
+    protocols: tuple[str, ...]
+    datasets: tuple[str, ...] = ("synthetic",)
+    streams: tuple[str, ...] = ("joint",)
+    seeds: tuple[int, ...] = (0,)
+    budget: str | None = None
+    recipe: str = "paper"
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage of a plan and its state; ``reason`` says why it is unsupported or failed last time."""
+
+    stage: Stage
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to.
+
+    Attributes:
+        jobs: all stages, parents before children; finished stages that nothing needs any more are left out.
+        splits: the loaded data.
+        notes: choices made on the user's behalf, in words.
+    """
+
+    jobs: tuple[Job, ...]
+    splits: Splits
+    notes: tuple[str, ...] = ()
+
+    @property
+    def todo(self) -> tuple[Job, ...]:
+        """Jobs that running the plan would run."""
+        return tuple(job for job in self.jobs if job.state in ("to do", "resume", "failed"))
+
+    def count(self, state: State) -> int:
+        """Number of jobs in a state."""
+        return sum(job.state == state for job in self.jobs)
+
+
+def build(
+    request: Request,
+    data: Path,
+    store: RunStore,
+    gpu: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Resolve a request completely and look up what of it is done.
+
+    Args:
+        request: what was asked for.
+        data: folder of prepared data.
+        store: where results are.
+        gpu: whether the run will have a GPU; only the default budget depends on it.
+        tell: takes a line when data has to be generated first.
+
+    Raises:
+        BenchError: unknown names, keys, values, streams, or data that is not prepared.
+    """
+    for stream in request.streams:
+        _known(stream, STREAMS, "stream")
+    _known(request.recipe, RECIPES, "recipe")
+    if request.budget is not None:
+        _known(request.budget, BUDGETS, "budget")
+    sets = parse_sets(request.sets)
+    methods = _unique(parse_name("methods", name) for name in (*REFERENCES, *request.methods))
+    protocols = _unique(parse_name("protocols", name) for name in request.protocols)
+    encoder = locate("encoders", sets.encoder)
+    lineage = [ancestor for plugin, _ in methods for ancestor in _lineage(plugin)]
+    encoders = [_encoder_of(plugin, encoder) for plugin in lineage]
+    overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in protocols), *encoders])
+    splits = Splits(data, sets.frames, tell)
+    stages: dict[str, Stage] = {}
+    reasons: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    for asked in request.datasets:
+        split = splits(asked)
+        budget = request.budget or _default_budget(split, gpu, notes)
+        name, _, rule = split.name.partition("/")
+        settings = Settings(request.recipe, budget, (f"{budget}:{name}", f"{budget}:{split.name}"), overrides)
+        dataset = name if splits.frames in (None, DEFAULT_FRAMES) else with_changes(name, [f"frames={splits.frames}"])
+        for seed, stream in product(request.seeds, request.streams):
+            labels = Labels(
+                dataset=dataset,
+                split=rule,
+                stream=stream,
+                method="",
+                encoder="",
+                recipe=request.recipe,
+                budget=budget,
+                seed=seed,
+            )
+            cells = _Cells(Data(asked, split.name, split.digest), len(split.train), settings, encoder, labels)
+            for (method, method_preset), (protocol, protocol_preset) in product(methods, protocols):
+                cell, reason = cells.cell(method, method_preset, choose(protocol, protocol_preset, settings))
+                for stage in [cell] if reason else _with_ancestors(cell):
+                    stages.setdefault(stage.key, stage)
+                if reason:
+                    reasons[cell.key] = reason
+    return Plan(tuple(_jobs(stages.values(), reasons, store)), splits, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """One split, stream and seed: builds the stages behind a cell of the leaderboard."""
+
+    data: Data
+    train_clips: int
+    settings: Settings
+    encoder: Plugin
+    labels: Labels
+
+    def cell(self, method: Plugin, preset: str, protocol: Choice) -> tuple[Stage, str | None]:
+        """The evaluation of a method by a protocol, and the reason if it cannot be run."""
+        pretrain = self._pretrain(method, preset)
+        definition: Protocol = protocol.plugin.load()(protocol.config)
+        wanted = replace(pretrain.choice, config=definition.features())
+        features = Stage("features", wanted, self.data, self.labels.seed, pretrain.labels, parents=(pretrain,))
+        labels = pretrain.labels.model_copy(update={"protocol": protocol.label})
+        cell = Stage("evaluate", protocol, self.data, self.labels.seed, labels, parents=(features,))
+        if definition.needs != "features":
+            return cell, f"protocols that need {definition.needs} cannot be run yet"
+        has_projector = method.load().project is not Method.project
+        return cell, definition.supports(method.name, has_projector, self.train_clips)
+
+    def _pretrain(self, method: Plugin, preset: str) -> Stage:
+        earlier = _earlier(method)
+        parents = (self._pretrain(earlier, ""),) if earlier else ()
+        choice = choose(method, preset, self.settings)
+        encoder = choose(_encoder_of(method, self.encoder), "", self.settings)
+        changes = (*choice.changes, *(change for parent in parents for change in _changes(parent)))
+        labels = self.labels.model_copy(update={"method": with_changes(choice.name, changes), "encoder": encoder.label})
+        return Stage("pretrain", choice, self.data, self.labels.seed, labels, encoder, parents)
+
+
+def _changes(stage: Stage) -> list[str]:
+    """Changes of a stage and its ancestors, each with its plug-in's name."""
+    own = [f"{stage.choice.plugin.name}.{change}" for change in stage.choice.changes]
+    return own + [change for parent in stage.parents for change in _changes(parent)]
+
+
+def _with_ancestors(stage: Stage) -> list[Stage]:
+    return [earlier for parent in stage.parents for earlier in _with_ancestors(parent)] + [stage]
+
+
+def _jobs(stages: Iterable[Stage], reasons: Mapping[str, str], store: RunStore) -> list[Job]:
+    jobs: list[Job] = []
+    needed: set[str] = set()
+    for stage in reversed(list(stages)):
+        state, reason = store.state(stage)
+        if stage.key in reasons:
+            state, reason = "unsupported", reasons[stage.key]
+        elif state != "done" and stage.kind != "evaluate" and stage.key not in needed:
+            continue  # e.g. features deleted to save space after every evaluation of them
+        elif state != "done":
+            needed.update(parent.key for parent in stage.parents)
+        jobs.append(Job(stage, state, reason))
+    return jobs[::-1]
+
+
+def _earlier(method: Plugin) -> Plugin | None:
+    name: str | None = method.load().init_from
+    if name and ".py" in name:
+        name = str(method.path.parent / name)  # beside the file that names it
+    return locate("methods", name) if name else None
+
+
+def _lineage(method: Plugin) -> list[Plugin]:
+    earlier = _earlier(method)
+    return [method, *(_lineage(earlier) if earlier else [])]
+
+
+def _encoder_of(method: Plugin, chosen: Plugin) -> Plugin:
+    fixed = method.load().encoder_name
+    return locate("encoders", fixed) if fixed else chosen
+
+
+def _default_budget(split: Split, gpu: bool, notes: dict[str, None]) -> str:
+    small = len(split.train) < _SMALL and not gpu
+    why = f"{len(split.train):,} training clips, {'a' if gpu else 'no'} GPU"
+    other = "--budget full: the published settings" if small else "--budget quick: a short run"
+    notes[f"{split.name}: budget {'quick' if small else 'full'} ({why}; {other})"] = None
+    return "quick" if small else "full"
+
+
+def _unique(items: Iterable[tuple[Plugin, str]]) -> list[tuple[Plugin, str]]:
+    return list(dict.fromkeys(items))
+
+
+def _known(name: str, names: Sequence[str], what: str) -> None:
+    if name not in names:
+        raise BenchError(f"Unknown {what} {name!r}.{suggestion(name, names)} Known: {', '.join(names)}.")

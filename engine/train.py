@@ -1,0 +1,210 @@
+"""The training loop of every pre-training: optimiser, schedule, precision, checkpoints. Resumes bit for bit on CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from datasets.clips import ClipSet, from_storage, to_storage
+from datasets.streams import to_stream
+from encoders.base import Encoder
+from engine.config import BenchError, TrainConfig
+from methods.base import Method, Step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run stands, after a step."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    losses: dict[str, float]
+    clips_per_second: float
+
+
+class DivergenceError(BenchError):
+    """The loss is no longer finite."""
+
+
+def seed_of(seed: int, *names: object) -> int:
+    """A seed for one purpose, derived from the run's seed and the purpose's names."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def optimiser(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser that a train config describes."""
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
+        )
+    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> float:
+    """Learning rate of a step.
+
+    Args:
+        config: settings.
+        epoch: 1-based; the step schedule decays in epochs *after* a milestone, as the released code.
+        step: steps done before this one.
+        steps: steps of the whole run.
+    """
+    lr = config.lr * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    if config.schedule == "step":
+        return lr * config.gamma ** sum(epoch > milestone for milestone in config.milestones)
+    if step < config.warmup_steps:
+        return lr
+    return lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)))
+
+
+def batches(count: int, config: TrainConfig, generator: Generator) -> Iterator[Tensor]:
+    """Shuffled index batches of one epoch."""
+    order = torch.randperm(count, generator=generator, device=generator.device)
+    size = min(config.batch, count)
+    stop = count - count % size if config.drop_last else count
+    for start in range(0, stop, size):
+        yield order[start : start + size]
+
+
+def pretrain(
+    method: Method,
+    clips: ClipSet,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> list[dict[str, float]]:
+    """Train a method in place.
+
+    Args:
+        method: built and, where it starts from another's run, already started.
+        clips: training clips on the device of the method.
+        seed: seed of this run; every epoch derives its own, so that a resumed run repeats it exactly.
+        checkpoint: file that is read when it exists and rewritten, atomically, after every epoch.
+        report: called after every step.
+
+    Returns:
+        One row per epoch: ``epoch``, ``loss``, every named loss and metric (means over the epoch) and ``lr``.
+
+    Raises:
+        DivergenceError: a loss became NaN or infinite; the message names epoch, step and losses.
+        BenchError: too few clips for one batch, or a checkpoint that does not fit.
+    """
+    config = method.config.train
+    if config.epochs == 0:
+        return []
+    if len(clips) < 2:
+        raise BenchError(f"Pre-training needs at least 2 clips, got {len(clips)}.")
+    for module in method.modules():
+        if isinstance(module, Encoder):
+            module.precision = config.precision
+    device = clips.clips.device
+    stored = to_storage(clips.clips)
+    generator = Generator(device)
+    trainable = [p for p in method.parameters() if p.requires_grad]
+    optim = optimiser(trainable, config)
+    per_epoch = len(list(batches(len(clips), config, Generator(device))))
+    steps = per_epoch * config.epochs
+    curve: list[dict[str, float]] = []
+    if checkpoint is not None and checkpoint.exists():
+        curve = _restore(checkpoint, method, optim)
+    method.train()
+    for epoch in range(len(curve) + 1, config.epochs + 1):
+        torch.manual_seed(seed_of(seed, "dropout", epoch))
+        generator.manual_seed(seed_of(seed, "views", epoch))
+        sums: dict[str, Tensor] = {}
+        started = time.perf_counter()
+        for number, index in enumerate(batches(len(clips), config, generator)):
+            step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
+            lr = learning_rate(config, epoch, step.index, steps)
+            for group in optim.param_groups:
+                group["lr"] = lr
+            batch = from_storage(stored.index_select(0, index))
+            views = method.views(batch, step)
+            context = method.context
+            losses = method(tuple(to_stream(view, context.stream, context.layout) for view in views), step)
+            loss = torch.stack(list(losses.values())).sum()
+            values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
+            if not math.isfinite(float(loss.detach())):
+                terms = ", ".join(f"{name} = {float(value):.4g}" for name, value in values.items())
+                raise DivergenceError(
+                    f"Loss is not finite in epoch {epoch}, step {number + 1} of {per_epoch}: {terms}."
+                )
+            optim.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trainable, config.clip_norm)
+            optim.step()
+            method.after_step(step)
+            for name, value in {**values, **method.metrics()}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value
+            rate = (number + 1) * len(index) / (time.perf_counter() - started)
+            report(
+                Progress(
+                    epoch,
+                    config.epochs,
+                    step.index + 1,
+                    steps,
+                    float(loss.detach()),
+                    {k: float(v.detach()) for k, v in losses.items()},
+                    rate,
+                )
+            )
+        row = {name: float(value) / per_epoch for name, value in sums.items()}
+        curve.append({"epoch": float(epoch), **row, "lr": lr})
+        if epoch == config.epochs and config.recalibrate:
+            recalibrate(method, clips, config.batch)
+        if checkpoint is not None:
+            _save(checkpoint, method, optim, curve)
+    return curve
+
+
+@torch.no_grad()
+def recalibrate(method: Method, clips: ClipSet, batch: int) -> None:
+    """Replace the encoder's BatchNorm running statistics by averages over the clean training clips, dropout off."""
+    norms = [m for m in method.encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    method.encoder.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+        norm.train()
+    for start in range(0, len(clips) - len(clips) % min(batch, len(clips)), batch):
+        view = clips.clips[start : start + batch]
+        method.encoder(to_stream(view, method.context.stream, method.context.layout))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    method.train()
+
+
+def _save(path: Path, method: Method, optim: torch.optim.Optimizer, curve: list[dict[str, float]]) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save({"method": method.state_dict(), "optimiser": optim.state_dict(), "curve": curve}, file)
+        file.flush()
+    partial.replace(path)
+
+
+def _restore(path: Path, method: Method, optim: torch.optim.Optimizer) -> list[dict[str, float]]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        method.load_state_dict(state["method"])
+        optim.load_state_dict(state["optimiser"])
+    except Exception as error:
+        raise BenchError(
+            f"Checkpoint {path} cannot be continued ({error}); delete it to start this stage anew."
+        ) from error
+    curve: list[dict[str, float]] = state["curve"]
+    return curve

@@ -1,0 +1,57 @@
+"""Everything a results folder shows: tables in the terminal, as CSV, Markdown, LaTeX and a page, and a figure."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from leaderboard import render
+from leaderboard.cells import aggregate, frame
+from leaderboard.collect import collect
+from leaderboard.tables import tables
+
+
+def write(results: Path, *, figures: bool = True) -> RenderableType:
+    """Write ``leaderboard.csv``, ``.md``, ``.tex``, ``.html`` and ``figures/`` into a results folder from its records.
+
+    A pure function of the records: the same ones give the same bytes.
+
+    Args:
+        results: the folder with ``runs/``.
+        figures: whether to draw, which takes longer than all the rest.
+
+    Returns:
+        What to print: the tables and where they lie, or a note that there are no runs yet.
+    """
+    cells = aggregate(collect(results))
+    if not cells:
+        return Text(f"No evaluations in {results / 'runs'} yet. Run something: python run_bench.py --methods aimclr")
+    boards = tables(cells)
+    picture, source = "", ""
+    if figures:
+        from leaderboard.figures import draw  # here, because importing a plotting library takes a second
+
+        png, svg = draw(boards, results / "figures")
+        picture = png.relative_to(results).as_posix()
+        source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+    csv = frame(cells).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    files = {
+        "csv": csv,
+        "md": render.markdown(boards, picture),
+        "tex": render.latex(boards),
+        "html": render.page(boards, source),
+    }
+    for suffix, text in files.items():
+        _replace(results / f"leaderboard.{suffix}", text)
+    where = f"Written: {results / 'leaderboard'}.{{{','.join(files)}}}" + (f", {results / picture}" if picture else "")
+    return Group(render.terminal(boards), Text(where, style="dim"))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that a reader sees either as it was or whole."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text, encoding="utf-8", newline="\n")
+    draft.replace(path)

@@ -1,0 +1,179 @@
+"""From runs to cells: one cell is a method under a protocol on a split and stream, aggregated over seeds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from leaderboard.collect import Run, Status
+from leaderboard.statistics import Correctness, average, correctness, interval
+
+COLUMNS = (
+    "dataset", "split", "stream", "method", "encoder", "recipe", "budget", "protocol", "metric", "mean", "sd", "n",
+    "ci_low", "ci_high", "feature_dim", "params", "pretrain_epochs", "status", "keys",
+)  # fmt: skip
+"""Columns of ``leaderboard.csv``."""
+HEADLINE = "top1"
+_NOT_METRICS = ("ci_low", "ci_high")
+_STATUSES: tuple[Status, ...] = ("done", "failed", "unsupported", "pending")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a table is about; numbers of different benches are never compared."""
+
+    dataset: str
+    split: str
+    stream: str
+    budget: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over seeds, in percent; ``sd`` is ``None`` for one seed, the interval where no scores are kept."""
+
+    mean: float
+    sd: float | None
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean over seeds, 0 for one seed."""
+        return 0.0 if self.sd is None else self.sd / self.n**0.5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All seeds of one experiment.
+
+    Attributes:
+        bench: the table it belongs to.
+        method, encoder, protocol: names; experiments that differ in a version or in the data, but not in the name, are
+            told apart by a suffix (``knn v2 #07c1``, ``aimclr #1f2e``).
+        runs: sorted by seed, unfinished ones included.
+    """
+
+    bench: Bench
+    method: str
+    encoder: str
+    protocol: str
+    runs: tuple[Run, ...]
+
+    @property
+    def done(self) -> list[Run]:
+        """Finished runs."""
+        return [run for run in self.runs if run.stage.status == "done"]
+
+    @property
+    def status(self) -> Status:
+        """``done`` as soon as one seed is; else the most telling status."""
+        return min((run.stage.status for run in self.runs), key=_STATUSES.index)
+
+    @property
+    def gap(self) -> str:
+        """Why runs are missing, "" if none is: ``failed: out of memory``, ``1 seed pending``."""
+        missing = Counter((run.stage.status, run.stage.reason) for run in self.runs if run.stage.status != "done")
+        parts = []
+        for (status, reason), count in sorted(missing.items()):
+            seeds = f"{count} seed{'s' if count > 1 else ''} " if self.done else ""
+            parts.append(f"{seeds}{status}: {reason}" if reason else f"{seeds}{status}")
+        return "; ".join(parts)
+
+    @cached_property
+    def correct(self) -> Correctness | None:
+        """Correctness per test sample, averaged over seeds."""
+        return average([correctness(run.stage.folder / "scores.npz") for run in self.done])
+
+    @cached_property
+    def metrics(self) -> dict[str, Summary]:
+        """Every metric over the finished seeds that have it, by name."""
+        names = {name for run in self.done for name in run.stage.metrics} - set(_NOT_METRICS)
+        return {name: self._summary(name) for name in sorted(names)}
+
+    def _summary(self, name: str) -> Summary:
+        values = [run.stage.metrics[name] for run in self.done if name in run.stage.metrics]
+        low, high = self._interval() if name == HEADLINE else (None, None)
+        return Summary(fmean(values), stdev(values) if len(values) > 1 else None, len(values), low, high)
+
+    def _interval(self) -> tuple[float | None, float | None]:
+        if self.correct is not None:
+            low, high = interval(self.correct.values)
+            return 100 * low, 100 * high
+        only = self.done[0].stage.metrics if len(self.done) == 1 else {}
+        return only.get("ci_low"), only.get("ci_high")
+
+    def fact(self, name: str) -> int | None:
+        """A whole number that the runs' records state (``params``, ``feature_dim``, ``pretrain_epochs``)."""
+        values = [run.stage.facts[name] for run in self.done if name in run.stage.facts]
+        return int(values[0]) if values else None
+
+
+def aggregate(runs: Iterable[Run]) -> list[Cell]:
+    """Group runs into cells, sorted by table, method, encoder and protocol."""
+    benches: dict[Bench, list[Run]] = defaultdict(list)
+    for run in runs:
+        labels = run.stage.labels
+        bench = Bench(labels.dataset, labels.split, labels.stream, labels.budget, labels.recipe)
+        benches[bench].append(run)
+    cells = [cell for bench, group in benches.items() for cell in _cells(bench, group)]
+    return sorted(cells, key=lambda cell: (*astuple(cell.bench), cell.method, cell.encoder, cell.protocol))
+
+
+def frame(cells: Iterable[Cell]) -> pd.DataFrame:
+    """The long table with the columns ``COLUMNS``: one row per cell and metric, missing numbers left empty."""
+    rows = []
+    for cell in cells:
+        shared = {
+            **vars(cell.bench),
+            "method": cell.method,
+            "encoder": cell.encoder,
+            "protocol": cell.protocol,
+            "status": cell.status,
+            "keys": " ".join(run.stage.key for run in cell.done or cell.runs),
+            **{name: cell.fact(name) for name in ("feature_dim", "params", "pretrain_epochs")},
+        }
+        for metric, s in (cell.metrics or {HEADLINE: Summary(float("nan"), None, 0)}).items():
+            numbers = {"metric": metric, "mean": s.mean, "sd": s.sd, "n": s.n, "ci_low": s.low, "ci_high": s.high}
+            rows.append(shared | numbers)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    whole, real = ("n", "feature_dim", "params", "pretrain_epochs"), ("mean", "sd", "ci_low", "ci_high")
+    table = table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "float64"))
+    return table.sort_values(list(COLUMNS[:9]), kind="stable", ignore_index=True)
+
+
+def _cells(bench: Bench, runs: Sequence[Run]) -> list[Cell]:
+    origins: dict[tuple[str, str], set[str]] = defaultdict(set)
+    definitions: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        labels = run.stage.labels
+        origins[labels.method, labels.encoder] |= {run.origin} - {""}
+        definitions[labels.protocol].add(_definition(run))
+    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        labels = run.stage.labels
+        known = origins[labels.method, labels.encoder]
+        # A run whose pre-training is not known (never planned, or its folder is gone) joins the others of its name.
+        origin = run.origin or min(known, default="")
+        method = _distinct(labels.method, f"#{origin[:4]}", known)
+        protocol = _distinct(labels.protocol, _definition(run), definitions[labels.protocol])
+        groups[method, labels.encoder, protocol].append(run)
+    return [
+        Cell(bench, *names, runs=tuple(sorted(group, key=lambda run: (run.stage.labels.seed, run.stage.key))))
+        for names, group in groups.items()
+    ]
+
+
+def _definition(run: Run) -> str:
+    return f"v{run.version} #{run.definition[:4]}"
+
+
+def _distinct(name: str, variant: str, variants: set[str]) -> str:
+    return f"{name} {variant}" if len(variants) > 1 else name

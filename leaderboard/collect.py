@@ -1,0 +1,152 @@
+"""Reads a results folder: what every evaluation left, and which runs are one experiment under several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.config import digest
+from engine.records import Labels, Record
+
+Status = Literal["done", "failed", "unsupported", "pending"]
+
+
+class _Note(BaseModel):
+    """What a stage's small files hold: ``stage.json``, ``failure.json``, ``unsupported.json``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    labels: Labels | None = None
+    identity: dict[str, Any] = {}
+    parents: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One folder ``runs/<kind>/<plug-in>/<key>``; ``reason`` says why there is no result."""
+
+    folder: Path
+    labels: Labels
+    identity: Mapping[str, Any]
+    parents: tuple[str, ...]
+    status: Status
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The stage's key."""
+        return self.folder.name
+
+    @property
+    def kind(self) -> str:
+        """``pretrain``, ``features`` or ``evaluate``."""
+        return self.folder.parent.parent.name
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation.
+
+    Attributes:
+        stage: its folder's content; the status takes failed ancestors into account.
+        origin: digest of the pre-training behind it without the seed: equal for the seeds of one experiment, and for
+            nothing else; "" for an unfinished run where that is not known.
+        definition: digest of the protocol's version and settings.
+        version: version of the protocol, 0 where not known.
+    """
+
+    stage: Stage
+    origin: str
+    definition: str
+    version: int
+
+
+def collect(results: Path) -> list[Run]:
+    """All evaluations under ``results/runs``, finished or not, sorted by key; nothing is fine."""
+    stages = {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+    origins: dict[str, str] = {}
+    return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind == "evaluate"]
+
+
+def _read(folder: Path) -> Stage | None:
+    """A stage, or ``None`` for a folder that does not say what it is."""
+    damage = ""
+    if (path := folder / "record.json").is_file():
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+            return Stage(
+                folder,
+                record.labels,
+                record.identity,
+                record.parents,
+                status="done",
+                metrics=record.metrics,
+                facts=record.facts,
+            )
+        except (ValidationError, OSError):
+            damage = f"{path.name} is damaged; run it again"
+    stage, unsupported, failure = (_note(folder / f"{name}.json") for name in ("stage", "unsupported", "failure"))
+    known = next((note for note in (stage, unsupported, failure) if note and note.labels), None)
+    if known is None or known.labels is None:
+        return None
+    status: Status = "pending"
+    reason = ""
+    if unsupported:
+        status, reason = "unsupported", unsupported.reason
+    elif failure or damage:
+        status, reason = "failed", failure.reason if failure else damage
+    return Stage(folder, known.labels, known.identity, known.parents, status, reason)
+
+
+def _note(path: Path) -> _Note | None:
+    """The file's content; ``None`` where it is absent, an empty note where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return _Note.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError):
+        return _Note(reason=f"{path.name} is damaged")
+
+
+def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> Run:
+    ancestors = _ancestors(stage, stages)
+    failed = next((earlier for earlier in ancestors if earlier.status == "failed"), None)
+    if stage.status == "pending" and failed:
+        reason = f"{failed.kind} of {failed.labels.method} failed: {failed.reason}"
+        stage = replace(stage, status="failed", reason=reason)
+    pretrain = next((earlier for earlier in ancestors if earlier.kind == "pretrain"), None)
+    definition = {name: stage.identity.get(name) for name in ("plugin", "version", "preset", "config", "source")}
+    # Without the folders in between, at least data and shared numerics tell experiments apart.
+    rest = digest([stage.identity.get("numerics"), stage.identity.get("data")]) if stage.status == "done" else ""
+    return Run(
+        stage,
+        origin=_origin(pretrain.key, stages, origins) if pretrain else rest,
+        definition=digest(definition),
+        version=int(stage.identity.get("version", 0)),
+    )
+
+
+def _ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
+    """The nearest first; those whose folders are gone are left out."""
+    keys = list(stage.parents)
+    for key in keys:
+        if key in stages:
+            keys += [parent for parent in stages[key].parents if parent not in keys]
+    return [stages[key] for key in keys if key in stages]
+
+
+def _origin(key: str, stages: Mapping[str, Stage], known: dict[str, str]) -> str:
+    """Digest of a stage's identity and of its ancestors', all without seeds."""
+    if key not in known:
+        known[key] = ""
+        if stage := stages.get(key):
+            own = {name: value for name, value in stage.identity.items() if name not in ("seed", "parents")}
+            known[key] = digest([own, [_origin(parent, stages, known) for parent in stage.parents]])
+    return known[key]

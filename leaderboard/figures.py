@@ -1,0 +1,97 @@
+"""The leaderboard as a bar chart."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from leaderboard.tables import REFERENCES, Table
+
+_GROUP = 0.8
+"""Share of a method's slot that its bars fill."""
+_LEGEND = 2.1
+"""Width of an entry of the legend in inches."""
+_DASHES = (0, (2, 1))
+
+
+def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
+    """Draw ``leaderboard.png`` and ``leaderboard.svg``: one panel per table, methods x protocols.
+
+    Whiskers are 95 % intervals, hatched bars the reference rows; a dashed line across a bar is what the random encoder
+    reaches there. The same tables give the same bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(column for board in boards for column in board.columns))
+    colours = dict(zip(columns, sns.color_palette("colorblind", len(columns)), strict=True))
+    widest = max(len(board.rows) for board in boards)
+    style = {**sns.axes_style("whitegrid"), "svg.hashsalt": "leaderboard", "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context(style), sns.plotting_context("paper", font_scale=1.1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
+        size = (max(6.4, 1.1 + 0.95 * widest), 3.3 * len(boards) + 0.4)
+        figure = Figure(size, layout="constrained")
+        panels = figure.subplots(len(boards), 1, squeeze=False)
+        for board, axes in zip(boards, panels[:, 0], strict=True):
+            _panel(axes, board, colours)
+            axes.set_xlim(-0.6, widest - 0.4)
+        handles: list[Artist] = [Patch(facecolor=colour, label=_plain(column)) for column, colour in colours.items()]
+        handles += [
+            Patch(facecolor="white", edgecolor="0.35", hatch="////", label="reference"),
+            Line2D([], [], color="black", linestyle=_DASHES, linewidth=1.2, label="level of the random encoder"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=int(size[0] / _LEGEND), frameon=False)
+        paths = [folder / "leaderboard.png", folder / "leaderboard.svg"]
+        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, float]]) -> None:
+    width = _GROUP / len(board.columns)
+    references = sum(row.reference for row in board.rows)
+    random = next((row for row in board.rows if row.name.startswith(REFERENCES["random"])), None)
+    levels = {i: entry.summary.mean for i, entry in enumerate(random.entries) if entry.summary} if random else {}
+    for place, row in enumerate(board.rows):
+        for i, (column, entry) in enumerate(zip(board.columns, row.entries, strict=True)):
+            x = place - _GROUP / 2 + (i + 0.5) * width
+            if entry.summary is None:
+                reason = entry.text.partition(":")[0]
+                axes.text(x, 1.5, reason, rotation=90, ha="center", va="bottom", fontsize=7, color="0.45")
+                continue
+            mean, low, high = entry.summary.mean, entry.summary.low, entry.summary.high
+            (bar,) = axes.bar(x, mean, 0.92 * width, color=colours[column], edgecolor=colours[column])
+            if row.reference:
+                bar.set(facecolor="white", hatch="////")
+            elif i in levels:
+                axes.hlines(levels[i], x - 0.46 * width, x + 0.46 * width, colors="black", linestyles=_DASHES, lw=1.2)
+            top = mean
+            if low is not None and high is not None:
+                axes.errorbar(x, mean, [[max(mean - low, 0)], [max(high - mean, 0)]], color="0.2", capsize=2, lw=1)
+                top = max(mean, high)
+            axes.text(x, top + 1, f"{mean:.1f}", ha="center", va="bottom", fontsize=7)
+    if 0 < references < len(board.rows):
+        axes.axvline(references - 0.5, color="0.6", lw=0.8)
+    axes.set_xticks(range(len(board.rows)), [_label(row.name) for row in board.rows])
+    axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel="top-1 accuracy (%)")
+    axes.set_title(_plain(board.title), loc="left")
+    axes.grid(visible=False, axis="x")
+    sns.despine(ax=axes)
+
+
+def _label(name: str) -> str:
+    """A name in short lines, changes below the method."""
+    return _plain("\n".join(textwrap.fill(part, 13) for part in name.replace("[", "\n[").split("\n")))
+
+
+def _plain(text: str) -> str:
+    """Text that is not taken for a formula."""
+    return text.replace("$", r"\$")

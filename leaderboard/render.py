@@ -1,0 +1,152 @@
+"""Tables as terminal output, Markdown, LaTeX and a page; every name is escaped, whatever it holds."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table as Grid
+from rich.text import Text
+
+from leaderboard.tables import FACTS, LEGEND, Entry, Row, Table
+
+_TIED = "≈"
+
+
+def terminal(boards: Sequence[Table]) -> RenderableType:
+    """A renderable for a rich console; narrow ones lose the least important columns."""
+    return Group(*(_Fitting(board) for board in boards), Text(LEGEND, style="dim"))
+
+
+class _Fitting:
+    """A table that leaves out columns until it fits the console."""
+
+    def __init__(self, board: Table) -> None:
+        self.board = board
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid = Grid()
+        for facts, runs in ((4, True), (4, False), (3, False), (1, False), (0, False)):
+            grid = self._grid(facts, runs)
+            if Measurement.get(console, options.update(width=10_000), grid).maximum <= options.max_width:
+                break
+        yield grid
+
+    def _grid(self, facts: int, runs: bool) -> Grid:
+        board = self.board
+        grid = Grid(title=Text(board.title, style="bold"), caption=Text(board.note), box=SIMPLE_HEAD, padding=(0, 1))
+        grid.title_justify = grid.caption_justify = "left"
+        grid.add_column("Method", overflow="fold", max_width=30)
+        for column in board.columns:
+            grid.add_column(Text(column), max_width=24, overflow="fold")
+        for fact in FACTS[:facts]:
+            grid.add_column(fact, justify="left" if fact == "Encoder" else "right")
+        if runs:
+            grid.add_column("Runs", style="dim", overflow="fold", max_width=40)
+        for row, last in zip(board.rows, _section_ends(board.rows), strict=True):
+            cells = [_entry_text(entry) for entry in row.entries]
+            keys = [Text("\n".join(row.keys))] if runs else []
+            name = Text(row.name, style="italic" if row.reference else "")
+            grid.add_row(name, *cells, *map(Text, row.facts[:facts]), *keys, end_section=last)
+        return grid
+
+
+def _section_ends(rows: Sequence[Row]) -> list[bool]:
+    """Whether the next row is the first one that is no reference."""
+    return [row.reference and i + 1 < len(rows) and not rows[i + 1].reference for i, row in enumerate(rows)]
+
+
+def _entry_text(entry: Entry) -> Text:
+    if entry.summary is None:
+        return Text(entry.text, style="dim")
+    mark = f" {_TIED}" if entry.mark == "tied" else ""
+    more = "".join(f"\n{line}" for line in (entry.detail, entry.gap) if line)
+    return Text.assemble((entry.text, "bold" if entry.mark == "best" else ""), mark, (more, "dim"))
+
+
+def markdown(boards: Sequence[Table], figure: str = "") -> str:
+    """A Markdown document; ``figure`` is the path of a picture relative to it."""
+    parts = ["# Leaderboard\n"] + ([f"![Top-1 accuracy of all methods and protocols]({figure})\n"] if figure else [])
+    for board in boards:
+        heads = ["Method", *board.columns, *FACTS, "Runs"]
+        align = ["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2
+        rows = [
+            [
+                f"*{_md(row.name)}*" if row.reference else _md(row.name),
+                *map(_md_entry, row.entries),
+                *map(_md, row.facts),
+                "<br>".join(map(_md, row.keys)),
+            ]
+            for row in board.rows
+        ]
+        lines = [[_md(head) for head in heads], align, *rows]
+        parts.append(f"## {_md(board.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        parts.append(f"{_md(board.note)}\n")
+    return "\n".join([*parts, LEGEND, ""])
+
+
+def _md(text: str) -> str:
+    return html.escape(re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text), quote=False)
+
+
+def _md_entry(entry: Entry) -> str:
+    text = f"**{_md(entry.text)}**" if entry.mark == "best" else _md(entry.text)
+    tied = f" {_TIED}" if entry.mark == "tied" else ""
+    return "<br>".join([text + tied, *(_md(line) for line in (entry.detail, entry.gap) if line)])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "·": r"$\cdot$",
+    "[": "{[}", "]": "{]}",
+}  # fmt: skip
+
+
+def latex(boards: Sequence[Table]) -> str:
+    r"""LaTeX tables for ``\input``; they need booktabs. Run keys stand in comments."""
+    return "% Needs \\usepackage{booktabs}\n" + "\n".join(map(_latex_table, boards))
+
+
+def _latex_table(board: Table) -> str:
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(board.title)}. {_tex(board.note)} {_tex(LEGEND)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(board.columns) + 3)}l}}",
+        r"\toprule",
+        " & ".join(map(_tex, ("Method", *board.columns, *FACTS))) + r" \\",
+        r"\midrule",
+    ]
+    for row, last in zip(board.rows, _section_ends(board.rows), strict=True):
+        name = rf"\textit{{{_tex(row.name)}}}" if row.reference else _tex(row.name)
+        lines.append(" & ".join([name, *map(_tex_entry, row.entries), *map(_tex, row.facts)]) + r" \\")
+        lines += [r"\midrule"] if last else []
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*lines, *(f"% {row.name}: {', '.join(row.keys)}" for row in board.rows), ""])
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _tex_entry(entry: Entry) -> str:
+    text = rf"\textbf{{{_tex(entry.text)}}}" if entry.mark == "best" else _tex(entry.text)
+    tied = rf" {_tex(_TIED)}" if entry.mark == "tied" else ""
+    more = "; ".join(line for line in (entry.detail, entry.gap) if line)
+    return rf"{text}{tied} {{\scriptsize {_tex(more)}}}" if more else text
+
+
+def page(boards: Sequence[Table], figure: str = "") -> str:
+    """A self-contained page; ``figure`` is the source of a picture, e.g. a data URL."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html").render(boards=boards, facts=FACTS, legend=LEGEND, figure=figure) + "\n"

@@ -1,0 +1,185 @@
+"""Tables for people, free of any format: one per dataset, split, stream, recipe and budget; methods by protocols."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from leaderboard.cells import HEADLINE, Bench, Cell, Summary
+from leaderboard.statistics import indistinguishable
+
+REFERENCES = {"raw": "raw coordinates", "random": "random encoder", "supervised": "supervised from scratch"}
+"""Methods every table is read against; never ranked, shown in this order."""
+_ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
+_MAIN = "linear"
+_KEY_DIGITS = 6
+
+LEGEND = (
+    "Top-1 accuracy in percent, last epoch: mean ± sd over n seeds [95 % bootstrap interval over test samples]. "
+    "Best method in bold; ≈ cannot be told apart from it (paired z-test over test samples and seeds, 5 %). "
+    "Reference rows come first and are not ranked."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table.
+
+    Attributes:
+        text: ``81.3 ± 0.4``, or the reason why there is no number.
+        detail: ``[79.9, 82.6] n=3``.
+        gap: what is missing beside that number.
+        mark: ``best`` of its column, or ``tied`` with it.
+        summary: the numbers, ``None`` where there are none.
+    """
+
+    text: str
+    detail: str = ""
+    gap: str = ""
+    mark: str = ""
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method.
+
+    Attributes:
+        name: as shown.
+        reference: whether it is a reference row.
+        entries: one per column of the table.
+        facts: feature width, parameters, pre-training epochs, encoder, as shown.
+        keys: ``knn 3f2a1c 77ab01``: protocol and shortened keys of the runs behind the entries.
+    """
+
+    name: str
+    reference: bool
+    entries: tuple[Entry, ...]
+    facts: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+FACTS = ("Features", "Parameters", "Epochs", "Encoder")
+"""Headings of ``Row.facts``; epochs of pre-training, those of earlier stages included."""
+_FACT_NAMES = ("feature_dim", "params", "pretrain_epochs")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table; ``columns`` are headings such as ``KNN top-1``, ``note`` says how it is sorted."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str
+
+
+def tables(cells: Iterable[Cell]) -> list[Table]:
+    """Tables of cells sorted as ``leaderboard.cells.aggregate`` does."""
+    return [_table(bench, list(group)) for bench, group in groupby(cells, key=lambda cell: cell.bench)]
+
+
+def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
+    protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
+    grid = {(cell.method, cell.encoder, cell.protocol): cell for cell in cells}
+    methods = sorted({(cell.method, cell.encoder) for cell in cells})
+    main = _MAIN if _MAIN in protocols else protocols[0]
+
+    def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
+        cell = grid.get((*method, main))
+        value = cell.metrics[HEADLINE].mean if cell and HEADLINE in cell.metrics else -1.0
+        return (_reference_order(method[0]), 0.0 if _is_reference(method[0]) else -value, method)
+
+    marks = {protocol: _marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
+    rows = []
+    for method, encoder in sorted(methods, key=order):
+        own = {protocol: grid.get((method, encoder, protocol)) for protocol in protocols}
+        rows.append(
+            Row(
+                name=_clean(_method_title(method)),
+                reference=_is_reference(method),
+                entries=tuple(_entry(cell, marks[p].get((method, encoder), "")) for p, cell in own.items()),
+                facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), _clean(encoder)),
+                keys=tuple(_keys(cell) for cell in own.values() if cell),
+            )
+        )
+    place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
+    title = f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}"
+    columns = tuple(f"{_clean(_protocol_title(protocol))} top-1" for protocol in protocols)
+    return Table(_clean(title), columns, tuple(rows), f"Sorted by {columns[protocols.index(main)]}.")
+
+
+def _marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
+    """``best`` and ``tied`` by method and encoder; nothing where there are fewer than two methods to compare."""
+    ranked = [cell for cell in column if HEADLINE in cell.metrics and not _is_reference(cell.method)]
+    if len(ranked) < 2:
+        return {}
+    top = max(ranked, key=lambda cell: cell.metrics[HEADLINE].mean)
+    best = top.metrics[HEADLINE]
+    marks = {}
+    for cell in ranked:
+        own = cell.metrics[HEADLINE]
+        if own.mean == best.mean:
+            marks[cell.method, cell.encoder] = "best"
+        elif indistinguishable(top.correct, cell.correct, (best.error**2 + own.error**2) / 100**2):
+            marks[cell.method, cell.encoder] = "tied"
+    return marks
+
+
+def _entry(cell: Cell | None, mark: str) -> Entry:
+    if cell is None:
+        return Entry("not asked for")
+    summary = cell.metrics.get(HEADLINE)
+    gap = _clean(cell.gap)
+    if summary is None:
+        return Entry(gap or "no top-1 in the record")
+    text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
+    band = "" if summary.low is None or summary.high is None else f"[{summary.low:.1f}, {summary.high:.1f}] "
+    return Entry(text, f"{band}n={summary.n}", gap, mark, summary)
+
+
+def _numbers(cells: Iterable[Cell | None], name: str) -> str:
+    """A fact of a row's cells; protocols may read features of several widths."""
+    values = {cell.fact(name) for cell in cells if cell} - {None}
+    return " / ".join(f"{value:,}" for value in sorted(v for v in values if v is not None)) or "-"
+
+
+def _keys(cell: Cell) -> str:
+    keys = [run.stage.key[:_KEY_DIGITS] for run in cell.done or cell.runs]
+    return _clean(" ".join([cell.protocol, *keys]))
+
+
+def _base(name: str) -> str:
+    """Plug-in name without preset, changes and suffix."""
+    return re.split(r"[:\[ ]", name, maxsplit=1)[0]
+
+
+def _is_reference(method: str) -> bool:
+    return _base(method) in REFERENCES
+
+
+def _reference_order(method: str) -> int:
+    names = list(REFERENCES)
+    return names.index(_base(method)) if _is_reference(method) else len(names)
+
+
+def _method_title(method: str) -> str:
+    base = _base(method)
+    return REFERENCES.get(base, base) + method[len(base) :]
+
+
+def _protocol_title(protocol: str) -> str:
+    base = _base(protocol)
+    return {"knn": "KNN"}.get(base, base.capitalize()) + protocol[len(base) :]
+
+
+def _protocol_order(protocol: str) -> tuple[int, str]:
+    base = _base(protocol)
+    return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
+
+
+def _clean(text: str) -> str:
+    """One line without control characters."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

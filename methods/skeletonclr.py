@@ -1,0 +1,74 @@
+"""SkeletonCLR: momentum contrast of two normally augmented views (baseline of CrosSCLR, CVPR 2021)."""
+
+from __future__ import annotations
+
+
+import torch
+from torch import Tensor
+
+from datasets.augment import BASIC, AugmentConfig, augment
+from encoders.base import Encoder
+from engine.config import knob
+from methods.base import Context, Method, MethodConfig, Step
+from methods.blocks import Embedder, MomentumConfig, MomentumCopy, Queue, info_nce, logits
+
+
+class MomentumMethodConfig(MethodConfig):
+    """Settings that SkeletonCLR, AimCLR and HiCLR have in common."""
+
+    moco: MomentumConfig = knob(MomentumConfig(), "momentum contrast")
+    augment: AugmentConfig = knob(AugmentConfig(), "strengths of the augmentations")
+
+
+class SkeletonCLR(Method):
+    """SkeletonCLR."""
+
+    title = "SkeletonCLR (Li et al., CVPR 2021)"
+    Config = MomentumMethodConfig
+    config: MomentumMethodConfig
+    recipes = {"released": {"moco.key_init": "independent"}}
+    cost = 4.0
+
+    def __init__(self, config: MomentumMethodConfig, context: Context) -> None:
+        super().__init__(config, context)
+        moco = config.moco
+        self.online = Embedder(context.make_encoder(), moco.dim)
+        self.target = MomentumCopy(self.online, context, moco)
+        self.queue = Queue(moco.queue, moco.dim)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The query encoder."""
+        return self.online.encoder
+
+    def project(self, features: Tensor) -> Tensor:
+        """Projector output of pooled features."""
+        return torch.nn.functional.normalize(self.online.projector(features), dim=1)
+
+    def augmented(self, clips: Tensor, operations: tuple[str, ...], step: Step) -> Tensor:
+        """One view with its own random parameters."""
+        return augment(clips, operations, self.config.augment, self.context.layout, step.generator)
+
+    def key(self, view: Tensor) -> Tensor:
+        """Update the momentum encoder, encode the key view, and keep its keys for the queue."""
+        self.target.update(self.online)
+        self.keys: Tensor = self.target(view)
+        return self.keys
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """Logits (N, 1 + K) against the own key and the queue as it was before this step."""
+        return logits(query, key, self.queue.keys, self.config.moco.temperature)
+
+    def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
+        """Query and key view."""
+        return self.augmented(clips, BASIC, step), self.augmented(clips, BASIC, step)
+
+    def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
+        """InfoNCE."""
+        query = self.online(views[0])
+        key = self.key(views[1])
+        return {"nce": info_nce(self.scores(query, key))}
+
+    def after_step(self, step: Step) -> None:
+        """Enqueue the keys; done here because the backward pass needs the old queue."""
+        self.queue.push(self.keys)

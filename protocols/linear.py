@@ -1,0 +1,171 @@
+"""One linear layer on frozen, cached features (protocols.md, version 1; aimclr.md 5.2, actclr.md 9.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+from torch.nn import functional
+
+from engine.config import Config, Overrides, knob
+from protocols.base import EvalContext, Outcome, Protocol
+
+_INIT_STD = 0.02
+_REPORT_EVERY = 5
+
+Report = Callable[[int, float, Tensor], None]
+"""``report(epoch, loss, weights)``: mean training loss of the epoch over all trials, (D + 1, G, classes) after it."""
+
+_Grid = Annotated[
+    tuple[Annotated[float, Field(ge=0)], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else value),
+    Field(min_length=1),
+]
+
+
+class LinearConfig(Config):
+    """Settings of the linear protocol; more than one (lr, weight decay) pair means a choice on the validation part."""
+
+    lr: _Grid = knob((0.03, 0.3), "learning rates tried, suited to standardised features (the suite's own choice)")
+    weight_decay: _Grid = knob((0.0, 1e-3, 1e-2), "weight decays tried, on weights and biases as torch.optim.SGD does")
+    epochs: int = knob(100, "passes over the training features; aimclr.md 5.2", ge=1)
+    milestones: tuple[int, ...] = knob((80,), "multiply lr by 0.1 in epochs after these (1-based); aimclr.md 5.2")
+    momentum: float = knob(0.9, "SGD momentum, no Nesterov", ge=0, lt=1)
+    batch: int = knob(128, "features per step", ge=1)
+    drop_last: bool = knob(False, "drop the last incomplete batch, unless it is the only one")
+    standardise: bool = knob(True, "zero mean and unit variance by the statistics of the training features")
+
+
+class Linear(Protocol):
+    """Linear classifier; headline: the same small grid for every method, chosen on a validation part of train.
+
+    The grid is trained on ``context.fit``, the best trial by top-1 on ``context.held_out`` (of equals the one with the
+    lower loss there) is trained again on all of train, and its last epoch counts. ``linear:aimclr`` and
+    ``linear:actclr`` are the papers' own recipes: raw features, one setting, no choice.
+    """
+
+    title: ClassVar[str] = "linear classifier on frozen features, grid chosen on validation"
+    version: ClassVar[int] = 1
+    aliases: ClassVar[tuple[str, ...]] = ("probe",)
+    Config: ClassVar[type[Config]] = LinearConfig
+    presets: ClassVar[Mapping[str, Overrides]] = {
+        "aimclr": {"lr": 3.0, "weight_decay": 0.0, "standardise": False, "drop_last": True},
+        "actclr": {"lr": 24.0, "weight_decay": 0.0, "standardise": False, "batch": 1024},
+    }
+    config: LinearConfig
+
+    def run(self, context: EvalContext) -> Outcome:
+        """Choose, train on all of train, and score the test features with the last epoch's weights."""
+        trials = list(product(self.config.lr, self.config.weight_decay))
+        features, labels = context.train_features, context.train_labels
+        facts: dict[str, float | int | str] = {"n_trials": len(trials)}
+        best = 0
+        if len(trials) > 1:
+            fit, held_out = torch.as_tensor(context.fit), torch.as_tensor(context.held_out)
+            scale = _Scale.of(features[fit], self.config.standardise)
+            weights = train(scale(features[fit]), labels[fit], context.classes, trials, self.config, context.seed)
+            accuracy, loss = _judge(scale(features[held_out]), labels[held_out], weights)
+            best = max(range(len(trials)), key=lambda i: (accuracy[i], -loss[i]))
+            facts["validation_top1"] = accuracy[best]
+        facts["lr"], facts["weight_decay"] = trials[best]
+
+        scale = _Scale.of(features, self.config.standardise)
+        test = scale(context.test_features)
+
+        def report(epoch: int, loss: float, weights: Tensor) -> None:
+            if epoch % _REPORT_EVERY == 0 or epoch == self.config.epochs:
+                context.report(epoch, loss, test @ weights[:, 0])
+
+        weights = train(scale(features), labels, context.classes, [trials[best]], self.config, context.seed, report)
+        return Outcome(test @ weights[:, 0], facts=facts)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Prepares features: shifted and scaled, with a column of ones whose weights are the biases."""
+
+    mean: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, standardise: bool) -> _Scale:
+        """Statistics of (N, D) features; a feature that does not vary (beyond rounding) becomes 0."""
+        if not standardise:
+            return cls(features.new_zeros(()), features.new_ones(()))
+        std, mean = torch.std_mean(features, dim=0, correction=0)
+        varies = std > 1e-6 * mean.abs()
+        return cls(mean, torch.where(varies, 1 / torch.where(varies, std, 1), 0))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        scaled = features.new_ones(len(features), features.shape[1] + 1)
+        torch.sub(features, self.mean, out=scaled[:, :-1])
+        scaled[:, :-1] *= self.factor
+        return scaled
+
+
+def train(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    trials: list[tuple[float, float]],
+    config: LinearConfig,
+    seed: int,
+    report: Report | None = None,
+) -> Tensor:
+    """Train one linear classifier per trial by SGD on cross-entropy, all of them at once.
+
+    All trials share initial weights and batches, so each is what it would be alone. They lie side by side in one
+    matrix, so a step is one matrix product forward and one for the gradient (softmax - one-hot), without autograd.
+
+    Args:
+        features: (N, D + 1) float32, the last column is 1 and carries the biases.
+        labels: (N,) int64.
+        classes: number of classes.
+        trials: G pairs of learning rate and weight decay.
+        config: everything else.
+        seed: of the initial weights, N(0, 0.02) with biases 0, and of the shuffling.
+        report: called after every epoch.
+
+    Returns:
+        Weights (D + 1, G, classes).
+    """
+    count, width = features.shape
+    generator = torch.Generator().manual_seed(seed)
+    initial = torch.randn(width, 1, classes, generator=generator) * _INIT_STD
+    initial[-1] = 0
+    weights = initial.to(features.device).repeat(1, len(trials), 1).flatten(1)
+    velocity = torch.zeros_like(weights)
+    rate, decay = torch.tensor(trials, device=features.device).repeat_interleave(classes, 0).T.contiguous()
+    targets = functional.one_hot(labels, classes).to(features.dtype)
+    batch = min(config.batch, count)
+    used = count - count % batch if config.drop_last else count
+    for epoch in range(1, config.epochs + 1):
+        step_size = -rate * 0.1 ** sum(epoch > milestone for milestone in config.milestones)
+        order = torch.randperm(count, generator=generator).to(features.device)
+        total = torch.zeros((), device=features.device)
+        for rows in torch.split(order[:used], batch):
+            inputs, target = features[rows], targets[rows, None]
+            log_likelihood = functional.log_softmax((inputs @ weights).view(len(rows), -1, classes), dim=2)
+            if report:
+                total -= (log_likelihood * target).sum()
+            # A floor far below this precision: separable data would bring denormal numbers, which are ten times slower.
+            gradient = log_likelihood.clamp_(min=-40).exp_().sub_(target).flatten(1)
+            velocity.addmm_(inputs.T, gradient, beta=config.momentum, alpha=1 / len(rows))
+            velocity.addcmul_(weights, decay)
+            weights.addcmul_(velocity, step_size)
+        if report:
+            report(epoch, float(total) / (used * len(trials)), weights.view(width, -1, classes))
+    return weights.view(width, -1, classes)
+
+
+def _judge(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[list[float], list[float]]:
+    """Top-1 (percent) and mean cross-entropy of every trial."""
+    logits = (features @ weights.flatten(1)).view(len(features), -1, weights.shape[2])
+    loss = -functional.log_softmax(logits, dim=2).gather(2, labels[:, None, None].expand(-1, logits.shape[1], 1))
+    accuracy = 100 * (logits.argmax(2) == labels[:, None]).double().mean(0)
+    return accuracy.tolist(), loss[..., 0].mean(0).tolist()

@@ -1,0 +1,301 @@
+"""Command line: parse, plan, execute, report."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from engine.config import BenchError, suggestion
+
+if TYPE_CHECKING:
+    import torch
+
+    from datasets.check import CheckReport
+
+F = TypeVar("F", bound=Callable[..., Any])
+_WIDTH = None if sys.stdout.isatty() else 160
+_EXAMPLES = """
+\b
+Examples:
+  python run_bench.py                                          the main job on the embedded data, in minutes
+  python run_bench.py --methods actclr,hicl --protocols linear,knn
+  python run_bench.py --datasets nw_ucla/xview --seeds 0-2 --streams joint,bone
+  python run_bench.py --set aimclr.nnm.topk=2 --set linear.epochs=50 --plan
+  python run_bench.py --methods ./my_method.py:MyCLR           a method of your own
+  python run_bench.py data prepare nw_ucla --source nw_ucla.zip
+  python run_bench.py describe aimclr
+
+Exit status: 0 all done, 1 a stage failed, 2 wrong usage, 130 interrupted (the same command continues).
+"""
+
+
+class _Bench(click.Group):
+    """Shows a user's mistake as one message, and suggests names of sub-commands."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the sub-command.
+
+        Raises:
+            BenchError: there is none of that name.
+        """
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            known = ", ".join(self.list_commands(ctx))
+            raise BenchError(f"Unknown command {name!r}.{suggestion(name, self.list_commands(ctx))} Known: {known}.")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, turning errors into exit codes."""
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            Console(stderr=True, soft_wrap=True).print(f"Error: {error}", style="red", markup=False, highlight=False)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("Stopped.", style="yellow")
+            ctx.exit(130)
+
+
+def _names(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split at commas; those behind a ``#`` belong to the split rule of a dataset."""
+    parts: list[str] = []
+    for value in values:
+        head, hash_sign, rule = value.partition("#")
+        parts += head.split(",")
+        parts[-1] += hash_sign + rule
+    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not found:
+        raise click.BadParameter("name at least one")
+    return found
+
+
+def _seeds(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    seeds: list[int] = []
+    for part in _names(ctx, option, values):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise click.BadParameter(f"{part!r}: write whole numbers and ranges, such as 0,1,2 or 0-4")
+        seeds += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(seeds))
+
+
+def _listed(name: str, default: str, text: str, callback: Any = _names) -> Callable[[F], F]:
+    metavar = "N,A-B" if callback is _seeds else "A,B"
+    return click.option(
+        name, default=(default,), show_default=True, multiple=True, callback=callback, metavar=metavar, help=text
+    )
+
+
+def _folder(name: str, default: str, text: str) -> Callable[[F], F]:
+    return click.option(name, type=click.Path(path_type=Path), default=default, show_default=True, help=text)
+
+
+_results = _folder("--results", "results", "Folder for everything that a run writes.")
+_data = _folder("--data", "data", "Folder of prepared data.")
+_frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip.  [default: 50]")
+
+
+@click.group(
+    cls=_Bench,
+    invoke_without_command=True,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@_listed(
+    "--methods", "aimclr,actclr,hiclr", "Methods, or 'all'; file.py:Class for your own, name:preset for a variant."
+)
+@_listed("--protocols", "knn,linear", "Evaluation protocols, or 'all'; name:preset for a paper's variant.")
+@_listed("--datasets", "synthetic", "Datasets: name, name/split or npz:FILE#RULE.")
+@_listed("--streams", "joint", "Streams: joint, bone, motion.")
+@_listed("--seeds", "0", "Seeds, each a run of its own.", _seeds)
+@click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]")
+@click.option(
+    "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
+)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME or frames=N.")
+@_results
+@_data
+@click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing.")
+@click.pass_context
+def main(ctx: click.Context, /, **options: Any) -> None:
+    """Neutral benchmark of self-supervised skeleton action recognition: clips in, leaderboard out.
+
+    Without a command, pre-trains METHODS on DATASETS, evaluates them by PROTOCOLS beside the reference rows, and writes
+    the leaderboard. What is in RESULTS already is not computed again.
+    """
+    paths = {"results": options["results"], "data": options["data"]}
+    ctx.default_map = {"report": paths, "data": {"prepare": paths, "check": paths}}
+    if ctx.invoked_subcommand is None:
+        ctx.exit(_run(**options))
+
+
+def _run(
+    *,
+    only_plan: bool,
+    results: Path,
+    data: Path,
+    device: str | None,
+    threads: int | None,
+    methods: tuple[str, ...],
+    protocols: tuple[str, ...],
+    **request: Any,
+) -> int:
+    _assert_own_datasets()
+    import torch
+
+    from engine import registry
+    from engine.estimate import estimate
+    from engine.execute import execute
+    from engine.plan import Request, build
+    from engine.progress import Reporter
+    from engine.show import plan_table, summary_line
+    from engine.store import RunStore
+
+    if threads:
+        torch.set_num_threads(threads)
+    place = _device(device)
+    console = Console(width=_WIDTH)
+    reporter = Reporter(console)
+    store = RunStore(results, lambda text: reporter.say(f"Warning: {text}", "yellow"))
+    wanted = Request(
+        methods=registry.names("methods") if methods == ("all",) else methods,
+        protocols=registry.names("protocols") if protocols == ("all",) else protocols,
+        **request,
+    )
+    plan = build(wanted, data, store, gpu=place.type == "cuda", tell=reporter.say)
+    guess = estimate(plan, store, place)
+    reporter.say(f"{_place_name(place)} · recipe {wanted.recipe} · results in {results}/", "bold")
+    for note in plan.notes:
+        reporter.say(note)
+    reporter.say(summary_line(plan, guess))
+    if only_plan:
+        console.print(plan_table(plan, guess))
+        return 0
+    summary = execute(plan, store, place, reporter)
+    if not plan.todo:
+        reporter.say("Nothing to do: every stage of this command is done.", "green")
+    _render(results, console)
+    if summary.failed:
+        reporter.say(f"{len(summary.failed)} stages failed or were skipped; the next run tries them again.", "red")
+    if summary.interrupted:
+        reporter.say("Interrupted. The same command continues where it stopped.", "yellow")
+        return 130
+    return 1 if summary.failed else 0
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BenchError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise BenchError(f"--device {name}: only cpu and cuda are supported.")
+    return device
+
+
+def _place_name(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _assert_own_datasets() -> None:
+    import datasets
+
+    ours = Path(__file__).resolve().parent / "datasets" / "__init__.py"
+    found = Path(datasets.__file__ or "").resolve()
+    if found != ours:
+        raise BenchError(
+            f"'import datasets' finds {found} instead of {ours}. Run `python run_bench.py` in the project's folder."
+        )
+
+
+def _render(results: Path, console: Console) -> None:
+    from leaderboard.build import write
+
+    console.print(write(results))
+
+
+@main.command()
+@_results
+def report(results: Path) -> None:
+    """Render the leaderboard from the records in RESULTS, running nothing."""
+    _render(results, Console(width=_WIDTH))
+
+
+@main.command("list")
+def list_() -> None:
+    """List methods, protocols, encoders and datasets."""
+    from engine.show import listing
+
+    Console(width=_WIDTH).print(listing())
+
+
+@main.command()
+@click.argument("name")
+def describe(name: str) -> None:
+    """Show what a plug-in is, its settings with their sources, presets and ablations."""
+    from engine.show import description
+
+    Console(width=_WIDTH).print(description(name))
+
+
+def _show_check(found: CheckReport) -> None:
+    from datasets.check import render
+
+    Console(width=_WIDTH).print(render(found))
+    if not found.ok:
+        raise SystemExit(1)
+
+
+@main.group(cls=_Bench)
+def data() -> None:
+    """Prepare and check datasets."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--source", type=click.Path(path_type=Path), help="File or folder with the raw data.")
+@click.option(
+    "--on-bad", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="What a bad clip does."
+)
+@_frames
+@_data
+def prepare(name: str, source: Path | None, on_bad: Any, frames: int | None, data: Path) -> None:
+    """Prepare dataset NAME from its raw files, once."""
+    from engine.data import open_dataset
+
+    dataset, _ = open_dataset(name, data, frames)
+    _show_check(dataset.prepare(source, click.echo, on_bad))
+
+
+@data.command()
+@click.argument("name")
+@_frames
+@_data
+def check(name: str, frames: int | None, data: Path) -> None:
+    """Verify the checksums of dataset NAME and report counts and oddities."""
+    from engine.data import open_dataset
+
+    dataset, _ = open_dataset(name, data, frames)
+    _show_check(dataset.check())
+
+
+def _warn(message: Warning | str, *details: Any, **more: Any) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"Warning: {message}", style="yellow", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    warnings.showwarning = _warn
+    main()

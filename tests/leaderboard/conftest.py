@@ -1,0 +1,126 @@
+"""Fake results folders: the files that the engine leaves, without running anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.config import digest
+from engine.records import Labels, Record
+
+
+class FakeResults:
+    """Writes stages under ``folder/runs`` as ``engine.store`` does."""
+
+    def __init__(self, folder: Path, samples: int = 200) -> None:
+        self.folder = folder
+        self.samples = samples
+
+    def evaluate(
+        self,
+        method: str = "aimclr",
+        protocol: str = "knn",
+        seed: int = 0,
+        accuracy: float | np.ndarray | None = 0.8,
+        *,
+        failure: str = "",
+        unsupported: str = "",
+        pretrain_failure: str = "",
+        lonely: bool = False,
+        scores: bool = True,
+        version: int = 1,
+        data: str = "d0",
+        metrics: dict[str, float] | None = None,
+        facts: dict[str, Any] | None = None,
+        **labels: str,
+    ) -> Path:
+        """One evaluation with its ancestors; ``accuracy`` a share, (n,) booleans, or ``None`` for a pending one."""
+        named = Labels(
+            **{
+                "dataset": "synthetic",
+                "split": "xsub",
+                "stream": "joint",
+                "encoder": "stgcn",
+                "recipe": "paper",
+                "budget": "quick",
+            }
+            | labels,
+            method=method,
+            protocol=protocol,
+            seed=seed,
+        )
+        shared = {"data": {"name": f"{named.dataset}/{named.split}", "digest": data}, "encoder": named.encoder}
+        shared |= {"numerics": 1, "stream": named.stream, "seed": seed}
+        shared |= {"recipe": named.recipe, "budget": named.budget}
+        plugin = method.split("[")[0]
+        before = named.model_copy(update={"protocol": ""})
+        pretrain = self._stage("pretrain", plugin, before, {**shared, "config": method, "version": 1}, (), not lonely)
+        features = self._stage("features", plugin, before, {**shared, "config": {}}, (pretrain.name,), not lonely)
+        identity = {**shared, "plugin": protocol.split(":")[0], "config": protocol, "version": version}
+        folder = self._stage("evaluate", protocol.split(":")[0], named, identity, (features.name,))
+        if pretrain_failure:
+            self._write(pretrain / "failure.json", {"reason": pretrain_failure})
+        if failure:
+            self._write(folder / "failure.json", {"reason": failure})
+        if unsupported:
+            self._write(folder / "unsupported.json", {"labels": named.model_dump(), "reason": unsupported})
+        if accuracy is not None and not (failure or unsupported or pretrain_failure):
+            self._finish(folder, named, accuracy, scores, metrics or {}, facts or {})
+        return folder
+
+    def _finish(
+        self,
+        folder: Path,
+        labels: Labels,
+        accuracy: float | np.ndarray,
+        scores: bool,
+        metrics: dict[str, float],
+        facts: dict[str, Any],
+    ) -> None:
+        stage = json.loads((folder / "stage.json").read_text())
+        label = np.arange(self.samples) % 4
+        right = np.asarray(accuracy) if np.ndim(accuracy) else np.arange(self.samples) < accuracy * self.samples
+        prediction = np.where(right, label, (label + 1) % 4)
+        if scores:
+            ids = np.array([f"clip{i:04}" for i in range(self.samples)])
+            np.savez(folder / "scores.npz", scores=np.eye(4)[prediction], prediction=prediction, label=label, id=ids)
+        record = Record(
+            kind="evaluate",
+            key=folder.name,
+            labels=labels,
+            identity=stage["identity"],
+            parents=tuple(stage["parents"]),
+            metrics={"top1": 100 * float(right.mean()), "ci_low": 1.0, "ci_high": 99.0} | metrics,
+            facts={"feature_dim": 256, "params": 821_380, "pretrain_epochs": 30} | facts,
+        )
+        self._write(folder / "record.json", record.model_dump(mode="json"))
+
+    def _stage(
+        self,
+        kind: str,
+        plugin: str,
+        labels: Labels,
+        identity: dict[str, Any],
+        parents: tuple[str, ...],
+        write: bool = True,
+    ) -> Path:
+        identity = {"kind": kind, **identity, "parents": list(parents)}
+        key = digest(identity)
+        folder = self.folder / "runs" / kind / plugin / key
+        content = {"kind": kind, "key": key, "labels": labels.model_dump(), "identity": identity, "parents": parents}
+        if write:
+            self._write(folder / "stage.json", content)
+        return folder
+
+    def _write(self, path: Path, content: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeResults:
+    return FakeResults(tmp_path)

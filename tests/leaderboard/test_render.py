@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from leaderboard.build import write
+from leaderboard.cells import aggregate
+from leaderboard.collect import collect
+from leaderboard.tables import Table, tables
+
+NASTY = "<script>alert(1)</script>_a&b%c$d#e{f}~g^h|i\\j*k`l[m]\nn\x1b[31m"
+
+
+def boards(folder: Path) -> list[Table]:
+    return tables(aggregate(collect(folder)))
+
+
+def printed(folder: Path, width: int = 200) -> str:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(write(folder, figures=False))
+    return capture.get()
+
+
+def fill(fake) -> None:
+    for method, share in {"random": 0.3, "raw": 0.4, "aimclr": 0.8, "hiclr": 0.79, "actclr": 0.6}.items():
+        for protocol in ("linear", "knn"):
+            fake.evaluate(method, protocol, 0, share)
+
+
+def test_rows_columns_and_order(fake) -> None:
+    fill(fake)
+    (table,) = boards(fake.folder)
+    assert table.title == "synthetic/xsub · joint stream · recipe paper · budget quick"
+    assert table.columns == ("KNN top-1", "Linear top-1")
+    assert [row.name for row in table.rows] == ["raw coordinates", "random encoder", "aimclr", "hiclr", "actclr"]
+    assert [row.reference for row in table.rows] == [True, True, False, False, False]
+    assert table.rows[2].facts == ("256", "821,380", "30", "stgcn")
+    assert re.fullmatch(r"knn [0-9a-f]{6}", table.rows[2].keys[0])
+
+
+def test_one_table_per_dataset_split_stream_recipe_and_budget(fake) -> None:
+    for change in ({}, {"dataset": "nw_ucla"}, {"split": "xview"}, {"stream": "bone"}, {"recipe": "released"}):
+        fake.evaluate(**change)
+    fake.evaluate(budget="full")
+    fake.evaluate("hiclr", budget="full")
+    assert len(boards(fake.folder)) == 6
+
+
+def test_best_and_ties_are_marked_but_never_references(fake) -> None:
+    rng = np.random.default_rng(0)
+    best = rng.random(200) < 0.8
+    fake.evaluate("random", accuracy=np.ones(200, bool))
+    fake.evaluate("aimclr", accuracy=best)
+    fake.evaluate("hiclr", accuracy=np.roll(best, 7) & (rng.random(200) < 0.99))
+    fake.evaluate("actclr", accuracy=best & (rng.random(200) < 0.5))
+    (table,) = boards(fake.folder)
+    marks = {row.name: row.entries[0].mark for row in table.rows}
+    assert marks == {"random encoder": "", "aimclr": "best", "hiclr": "tied", "actclr": ""}
+
+
+def test_a_single_method_is_not_called_best(fake) -> None:
+    fake.evaluate("random")
+    fake.evaluate("aimclr")
+    assert {entry.mark for row in boards(fake.folder)[0].rows for entry in row.entries} == {""}
+
+
+def test_entries_show_mean_sd_interval_and_n(fake) -> None:
+    fake.evaluate(seed=0, accuracy=0.80)
+    fake.evaluate(seed=1, accuracy=0.81)
+    fake.evaluate(seed=2, accuracy=None)
+    fake.evaluate("hiclr", "linear", failure="out of memory")
+    (table,) = boards(fake.folder)
+    (knn, linear), (missing, failed) = (row.entries for row in table.rows)
+    assert knn.text == "80.5 ± 0.7"
+    assert re.fullmatch(r"\[7\d\.\d, 8\d\.\d\] n=2", knn.detail)
+    assert knn.gap == "1 seed pending"
+    assert linear.text == missing.text == "not asked for"
+    assert failed.text == "failed: out of memory"
+
+
+def test_terminal_fits_and_keeps_the_numbers(fake) -> None:
+    fill(fake)
+    wide = printed(fake.folder, 200)
+    assert "Runs" in wide
+    assert "Parameters" in wide
+    for width in (200, 110, 80, 60):
+        text = printed(fake.folder, width)
+        assert all(len(line) <= width for line in text.splitlines())
+        assert "80.0" in text
+        assert "aimclr" in text
+    assert "Parameters" not in printed(fake.folder, 70)
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and checks that tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("where", ["method", "protocol", "encoder", "dataset", "split", "failure"])
+def test_nothing_that_a_name_holds_gets_through(fake, where: str) -> None:
+    fake.evaluate("random", "knn")
+    fake.evaluate("aimclr", "knn", accuracy=0.7)
+    folder = fake.evaluate(**({"method": "hiclr"} | {where: NASTY if where == "failure" else NASTY.replace("/", "!")}))
+    assert folder.is_dir()
+    write(fake.folder, figures=where in ("method", "dataset"))
+    page = Page()
+    source = (fake.folder / "leaderboard.html").read_text()
+    page.feed(source)
+    assert page.open == []
+    assert page.tags.count("script") == 1  # the page's own
+    assert "http" not in re.sub(r"data:image[^\"]*", "", source)  # self-contained
+    assert "alert(1)" in page.text
+
+    markdown = (fake.folder / "leaderboard.md").read_text()
+    assert "<script" not in markdown
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            cells = re.split(r"(?<!\\)\|", line)
+            assert len(cells) == len(re.split(r"(?<!\\)\|", markdown.split("| --- ")[0].splitlines()[-1]))
+
+    latex = (fake.folder / "leaderboard.tex").read_text()
+    check_latex(latex)
+    assert "\x1b" not in markdown + latex + source
+    assert "\x1b" not in printed(fake.folder)
+
+
+def check_latex(text: str) -> None:
+    """Braces balance, environments close, rows have the columns that their table declares, nothing special is bare."""
+    columns = 0
+    environments: list[str] = []
+    for line in text.splitlines():
+        code = re.sub(r"(?<!\\)%.*", "", line)
+        plain = re.sub(r"\\[\\&%$#_{}~^]", "", code)
+        assert plain.count("{") == plain.count("}"), line
+        assert plain.count("$") % 2 == 0, line
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", code):
+            if kind == "begin":
+                environments.append(name)
+            else:
+                assert environments.pop() == name
+        if declared := re.search(r"\\begin\{tabular\}\{(\w+)\}", code):
+            columns = len(declared[1])
+        elif code.endswith(r"\\"):
+            assert plain.count("&") == columns - 1, line
+        else:
+            assert "&" not in plain
+        assert not re.search(r"[_#^<>|~]", re.sub(r"\$[^$]*\$", "", plain)), line
+    assert environments == []
+
+
+def test_latex_and_markdown_of_an_ordinary_table(fake) -> None:
+    fill(fake)
+    write(fake.folder)
+    latex = (fake.folder / "leaderboard.tex").read_text()
+    check_latex(latex)
+    assert r"\textbf{80.0}" in latex
+    assert latex.count(r"\midrule") == 2
+    markdown = (fake.folder / "leaderboard.md").read_text()
+    assert "![" in markdown
+    assert "(figures/leaderboard.png)" in markdown
+    assert "| **80.0**<br>" in markdown
+    assert "*random encoder*" in markdown
+    assert (fake.folder / "figures" / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
+    svg = (fake.folder / "figures" / "leaderboard.svg").read_text()
+    assert "<dc:date>" not in svg
+
+
+def test_figure_of_missing_cells_only(fake) -> None:
+    fake.evaluate("aimclr", failure="$broken_")
+    fake.evaluate("ünïcode 動作", accuracy=None)
+    write(fake.folder)
+    assert (fake.folder / "figures" / "leaderboard.svg").stat().st_size > 1000

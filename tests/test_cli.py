@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import run_bench
+from engine.registry import ROOT
+
+PLUGINS = Path(__file__).parent / "engine" / "plugins" / "tiny.py"
+TINY = (
+    "--methods", f"{PLUGINS}:TinyCLR", "--datasets", f"{PLUGINS}:Tiny", "--set", f"encoder={PLUGINS}:TinyEncoder",
+    "--set", "linear.epochs=5",
+)  # fmt: skip
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(run_bench.main, arguments)
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    return call
+
+
+def test_a_run_ends_with_a_leaderboard(cli, tmp_path):
+    result = cli(*TINY, "--seeds", "0-1")
+    assert (
+        "tiny/subject: budget quick (30 training clips, no GPU; --budget full: the published settings)" in result.output
+    )
+    assert re.search(r"24 stages to do, 0 done; .* \(nominal rates, a rough guess\)", result.output)
+    assert re.search(
+        r"\[24/24\] linear\[epochs=5\] of tinyclr on tiny/subject, joint, seed 1: top-1 [\d.]+ %, ", result.output
+    )
+    for name in ("random", "raw", "tinyclr"):
+        assert name in result.output
+    assert "Written: results/leaderboard." in result.output
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "runs", "figures", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
+    }  # fmt: skip
+    table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
+    rows = table[(table.metric == "top1") & (table.protocol == "knn")].set_index("method")
+    assert set(rows.index) == {"random", "raw", "tinyclr"}
+    assert rows.n.tolist() == [2, 2, 2]
+    assert rows.loc["tinyclr", ["dataset", "split", "stream", "recipe", "budget", "status"]].tolist() == [
+        "tiny", "subject", "joint", "paper", "quick", "done",
+    ]  # fmt: skip
+
+
+def test_the_same_command_again_runs_nothing_and_writes_the_same_table(cli, tmp_path):
+    cli(*TINY)
+    table = (tmp_path / "results" / "leaderboard.csv").read_bytes()
+    result = cli(*TINY)
+    assert "0 stages to do, 12 done" in result.output
+    assert "Nothing to do: every stage of this command is done." in result.output
+    assert (tmp_path / "results" / "leaderboard.csv").read_bytes() == table
+    assert "random" in cli("report").output
+    assert "random" in cli("--results", "results", "report").output
+    assert "No evaluations" in cli("report", "--results", "elsewhere").output
+
+
+def test_plan_shows_everything_and_runs_nothing(cli, tmp_path):
+    result = cli(*TINY, "--plan")
+    assert not (tmp_path / "results").exists()
+    lines = [line for line in result.output.splitlines() if "to do" in line and "tiny/subject" in line]
+    assert len(lines) == 12
+    assert all(re.search(r"[0-9a-f]{16}", line) for line in lines)
+    cli(*TINY)
+    result = cli(*TINY, "--set", "tinyclr.scale=2", "--plan")
+    assert "4 stages to do, 8 done; " in result.output
+    assert "(from earlier runs in this folder)" in result.output
+    assert sum("tinyclr[scale=2.0]" in line for line in result.output.splitlines()) == 4
+
+
+def test_a_failure_gives_exit_code_1_and_the_rest_of_the_table(cli, tmp_path):
+    result = cli(*TINY, "--methods", f"{PLUGINS}:Breaking", code=1)
+    assert "FAILED" in result.output
+    assert "breaking is broken" in result.output
+    assert "4 stages failed or were skipped; the next run tries them again." in result.output
+    table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
+    assert set(table[table.method == "breaking"].status) == {"failed"}
+    assert set(table[table.method == "tinyclr"].status) == {"done"}
+
+
+def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("TINY_STOP", "2")
+    result = cli(*TINY, code=130)
+    assert "Interrupted. The same command continues where it stopped." in result.output
+    table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
+    assert set(table[table.method == "tinyclr"].status) == {"pending"}
+    monkeypatch.delenv("TINY_STOP")
+    assert "1 of them resumed" in cli(*TINY).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--methods", "aimcrl"), r"Error: Unknown method 'aimcrl'\. Did you mean 'aimclr'\?"),
+        (("--protocols", "knm"), r"Error: Unknown protocol 'knm'\. Did you mean 'knn'\?"),
+        (("--datasets", "nwucla"), r"Error: Unknown dataset 'nwucla'\. Did you mean 'nw_ucla'\?"),
+        (("--streams", "joints"), r"Unknown stream 'joints'\. Did you mean 'joint'\?"),
+        (("--recipe", "papr"), r"Unknown recipe 'papr'\. Did you mean 'paper'\?"),
+        (("--budget", "ful"), r"Unknown budget 'ful'\. Did you mean 'full'\?"),
+        (("--set", "encoder=sgcn"), r"Unknown encoder 'sgcn'\. Did you mean 'stgcn'\?"),
+        ((*TINY, "--set", "tiny.scale=2"), r"ambiguous: tinyclr, tinyencoder"),
+        ((*TINY, "--set", "tinyclr.scael=2"), r"Unknown setting 'tinyclr\.scael'\. Did you mean 'scale'\?"),
+        ((*TINY, "--set", "tinyclr.scale"), r"write PLUGIN\.KEY=VALUE"),
+        (("--seeds", "a"), r"Invalid value for '--seeds': 'a': write whole numbers and ranges"),
+        (("--seeds", "3-1"), r"Invalid value for '--seeds': '3-1'"),
+        (("--methods", ","), r"Invalid value for '--methods': name at least one"),
+        (("--method", "aimclr"), r"No such option.*--method.*Did you mean.*--methods"),
+        (("--device", "gpu"), r"--device gpu: "),
+        (("--device", "meta"), r"--device meta: only cpu and cuda are supported"),
+        (("lsit",), r"Unknown command 'lsit'\. Did you mean 'list'\? Known: data, describe, list, report"),
+        (("data", "chekc"), r"Unknown command 'chekc'\. Did you mean 'check'\?"),
+        (("describe", "aimcrl"), r"Unknown plug-in 'aimcrl'\. Did you mean 'aimclr'\?"),
+        (("data", "check", "nw_ucla"), r"data prepare nw_ucla --source PATH"),
+        (("--datasets", "nw_ucla/xview"), r"data prepare nw_ucla --source PATH"),
+        (("--datasets", "nw_ucla/xveiw"), r"nw_ucla has no split 'xveiw'\. Did you mean 'xview'\?"),
+    ],
+)
+def test_wrong_usage_gives_one_message_and_exit_code_2(cli, tmp_path, arguments, message):
+    result = cli(*arguments, code=2)
+    assert re.search(message, result.stderr)
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_list_and_describe(cli):
+    listed = cli("list").output
+    for name in ("aimclr", "actclr", "hiclr", "random", "knn", "linear", "stgcn", "nw_ucla"):
+        assert name in listed
+    described = cli("describe", "aimclr").output
+    assert "AimCLR (Guo et al., AAAI 2022)" in described
+    assert re.search(r"nnm\.topk +1 .*AimCLR paper", described)
+    assert "Ablation components" in described
+    assert "released" in described
+    assert "1-NN" in cli("describe", "retrieval").output
+    assert "cameras 1 and 2 train" in cli("describe", "nw_ucla").output
+    assert "starts from the run of tiny.py:TinyCLR" in cli("describe", f"{PLUGINS}:TinyNext").output
+
+
+def test_the_seeds_lists_and_rules_are_read():
+    def seeds(text: str) -> tuple[int, ...]:
+        return run_bench._seeds(None, None, (text,))
+
+    assert seeds("0") == (0,)
+    assert seeds("0-2, 7,1") == (0, 1, 2, 7)
+    assert run_bench._names(None, None, ("a, b,a", "npz:x,y.npz#subject=1,2", "c")) == (
+        "a", "b", "npz:x", "y.npz#subject=1,2", "c",
+    )  # fmt: skip
+
+
+def test_the_flags_are_frozen():
+    """A new flag is a decision: most things belong into --set."""
+    flags = {name for option in run_bench.main.params for name in option.opts}
+    assert flags == {
+        "--methods", "--protocols", "--datasets", "--streams", "--seeds", "--budget", "--recipe", "--set", "--results",
+        "--data", "--device", "--threads", "--plan",
+    }  # fmt: skip
+
+
+def test_help_is_quick_and_shows_examples(tmp_path):
+    started = time.perf_counter()
+    run = [sys.executable, "-X", "importtime", str(ROOT / "run_bench.py"), "--help"]
+    shown = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert time.perf_counter() - started < 5
+    assert "python run_bench.py --methods actclr,hicl --protocols linear,knn" in shown.stdout
+    assert "torch" not in {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+
+
+def test_another_package_called_datasets_is_named(tmp_path):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text("")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import run_bench; run_bench.main()"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert shown.returncode == 2
+    assert f"'import datasets' finds {tmp_path / 'datasets' / '__init__.py'} instead of" in shown.stderr.replace(
+        "\n", ""
+    )
+
+
+def _skeletons(path: Path) -> None:
+    """An npz of 48 clips: three actions of a stick figure by four subjects."""
+    draw = np.random.default_rng(0)
+    joints = ("hip", "neck", "head", "left_shoulder", "left_hand", "right_shoulder", "right_hand")
+    rest = np.array([[0, 0, 2], [0, 0.5, 2], [0, 0.7, 2], [-0.2, 0.5, 2], [-0.3, 0, 2], [0.2, 0.5, 2], [0.3, 0, 2]])
+    clips, label, subject = [], [], []
+    for number in range(48):
+        frames = int(draw.integers(12, 30))
+        clip = np.repeat(rest[None], frames, 0) + draw.normal(0, 0.01, (frames, 7, 3))
+        swing = 0.4 * np.sin(np.linspace(0, 6, frames))
+        for joint in ((4,), (6,), (4, 6))[number % 3]:
+            clip[:, joint, 1] += 0.3 + swing
+        clips.append(clip)
+        label.append(number % 3)
+        subject.append(number // 3 % 4 + 1)
+    np.savez(
+        path,
+        xyz=np.concatenate(clips).astype(np.float32),
+        offsets=np.cumsum([0, *map(len, clips)]),
+        label=np.array(label),
+        subject=np.array(subject),
+        joint_names=np.array(joints),
+        parents=np.array([-1, 0, 1, 1, 3, 1, 5]),
+    )
+
+
+@pytest.mark.slow
+def test_the_real_parts_together(cli, tmp_path):
+    """Own skeletons from an npz, real methods, encoder and protocols, in small; again, and with other protocols."""
+    _skeletons(tmp_path / "mine.npz")
+    arguments = (
+        "--methods", "actclr,hicl,skeletonclr", "--datasets", "npz:mine.npz#subject=1,2,3", "--budget", "quick",
+        "--set", "frames=16", "--set", "stgcn.width=4", "--threads", "1",
+    )  # fmt: skip
+    short = [f"--set={name}.train.epochs=2" for name in ("aimclr", "actclr", "hiclr", "skeletonclr")]
+    short += [f"--set={name}.train.batch=12" for name in ("aimclr", "actclr", "hiclr", "skeletonclr")]
+    assert "48" in cli("data", "check", "npz:mine.npz").output
+    result = cli(*arguments, *short, "--protocols", "linear,knn")
+    table = pd.read_csv(tmp_path / "results" / "leaderboard.csv").query("metric == 'top1'")
+    assert len(table) == 5 * 2
+    assert set(table.status) == {"done"}
+    assert set(table.dataset) == {"npz:mine[frames=16]"}
+    assert table.pretrain_epochs.groupby(table.method.str.split("[").str[0]).first().to_dict() == {
+        "actclr": 4, "hiclr": 2, "random": 0, "raw": 0, "skeletonclr": 2,
+    }  # fmt: skip
+    assert "0 stages to do, 21 done" in cli(*arguments, *short, "--protocols", "linear,knn").output
+    result = cli(*arguments, *short, "--protocols", "linear:aimclr,knn:actclr")
+    assert "unsupported" in result.output
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_real_process(tmp_path):
+    import signal
+
+    run = [sys.executable, str(ROOT / "run_bench.py"), *TINY]
+    process = subprocess.Popen(
+        run,
+        cwd=tmp_path,
+        env={**os.environ, "TINY_SLOW": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("results/runs/pretrain/tinyclr/*/checkpoint.pt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command continues" in shown
+    assert "Traceback" not in shown + errors
+    assert (tmp_path / "results" / "leaderboard.md").exists()
