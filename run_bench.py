@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from engine.config import BenchError, suggestion
+from engine.config import BenchError
+from engine.options import Commands, complain, folder, listed, seeds
 
 if TYPE_CHECKING:
     import torch
 
     from datasets.check import CheckReport
 
-F = TypeVar("F", bound=Callable[..., Any])
 _WIDTH = None if sys.stdout.isatty() else 160
 _EXAMPLES = """
 \b
@@ -35,85 +34,22 @@ Exit status: 0 all done, 1 a stage failed, 2 wrong usage, 130 interrupted (the s
 """
 
 
-class _Bench(click.Group):
-    """Shows a user's mistake as one message, and suggests names of sub-commands."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the sub-command.
-
-        Raises:
-            BenchError: there is none of that name.
-        """
-        name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            known = ", ".join(self.list_commands(ctx))
-            raise BenchError(f"Unknown command {name!r}.{suggestion(name, self.list_commands(ctx))} Known: {known}.")
-        return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run, turning errors into exit codes."""
-        try:
-            return super().invoke(ctx)
-        except BenchError as error:
-            Console(stderr=True, soft_wrap=True).print(f"Error: {error}", style="red", markup=False, highlight=False)
-            ctx.exit(2)
-        except KeyboardInterrupt:
-            Console(stderr=True).print("Stopped.", style="yellow")
-            ctx.exit(130)
-
-
-def _names(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split at commas; those behind a ``#`` belong to the split rule of a dataset."""
-    parts: list[str] = []
-    for value in values:
-        head, hash_sign, rule = value.partition("#")
-        parts += head.split(",")
-        parts[-1] += hash_sign + rule
-    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-    if not found:
-        raise click.BadParameter("name at least one")
-    return found
-
-
-def _seeds(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    seeds: list[int] = []
-    for part in _names(ctx, option, values):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-            raise click.BadParameter(f"{part!r}: write whole numbers and ranges, such as 0,1,2 or 0-4")
-        seeds += range(int(first), int(last or first) + 1)
-    return tuple(dict.fromkeys(seeds))
-
-
-def _listed(name: str, default: str, text: str, callback: Any = _names) -> Callable[[F], F]:
-    metavar = "N,A-B" if callback is _seeds else "A,B"
-    return click.option(
-        name, default=(default,), show_default=True, multiple=True, callback=callback, metavar=metavar, help=text
-    )
-
-
-def _folder(name: str, default: str, text: str) -> Callable[[F], F]:
-    return click.option(name, type=click.Path(path_type=Path), default=default, show_default=True, help=text)
-
-
-_results = _folder("--results", "results", "Folder for everything that a run writes.")
-_data = _folder("--data", "data", "Folder of prepared data.")
+_results = folder("--results", "results", "Folder for everything that a run writes.")
+_data = folder("--data", "data", "Folder of prepared data.")
 _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip.  [default: 50]")
 
 
 @click.group(
-    cls=_Bench,
+    cls=Commands,
     invoke_without_command=True,
     epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@_listed(
-    "--methods", "aimclr,actclr,hiclr", "Methods, or 'all'; file.py:Class for your own, name:preset for a variant."
-)
-@_listed("--protocols", "knn,linear", "Evaluation protocols, or 'all'; name:preset for a paper's variant.")
-@_listed("--datasets", "synthetic", "Datasets: name, name/split or npz:FILE#RULE.")
-@_listed("--streams", "joint", "Streams: joint, bone, motion.")
-@_listed("--seeds", "0", "Seeds, each a run of its own.", _seeds)
+@listed("--methods", "aimclr,actclr,hiclr", "Methods, or 'all'; file.py:Class for your own, name:preset for a variant.")
+@listed("--protocols", "knn,linear", "Evaluation protocols, or 'all'; name:preset for a paper's variant.")
+@listed("--datasets", "synthetic", "Datasets: name, name/split or npz:FILE#RULE.")
+@listed("--streams", "joint", "Streams: joint, bone, motion.")
+@listed("--seeds", "0", "Seeds, each a run of its own.", seeds)
 @click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]")
 @click.option(
     "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
@@ -164,7 +100,7 @@ def _run(
     place = _device(device)
     console = Console(width=_WIDTH)
     reporter = Reporter(console)
-    store = RunStore(results, lambda text: reporter.say(f"Warning: {text}", "yellow"))
+    store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"))
     wanted = Request(
         methods=registry.names("methods") if methods == ("all",) else methods,
         protocols=registry.names("protocols") if protocols == ("all",) else protocols,
@@ -259,7 +195,7 @@ def _show_check(found: CheckReport) -> None:
         raise SystemExit(1)
 
 
-@main.group(cls=_Bench)
+@main.group(cls=Commands)
 def data() -> None:
     """Prepare and check datasets."""
 
@@ -293,7 +229,7 @@ def check(name: str, frames: int | None, data: Path) -> None:
 
 
 def _warn(message: Warning | str, *details: Any, **more: Any) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"Warning: {message}", style="yellow", markup=False, highlight=False)
+    complain(f"Warning: {message}", "yellow")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def crop(x: Tensor, start: Tensor, pad: int) -> Tensor:
 
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiply every joint by its sample's matrix (N, 3, 3)."""
-    return torch.matmul(x.reshape(x.shape[0], -1, 3), matrix.transpose(1, 2)).view(x.shape)
+    return torch.matmul(x.reshape(x.shape[0], -1, 3), matrix.transpose(1, 2).to(x.dtype)).view(x.shape)
 
 
 def shear_matrix(entries: Tensor) -> Tensor:
@@ -98,30 +98,29 @@ def blur_matrix(sigma: Tensor, frames: int, normalise: bool = False) -> Tensor:
 
 def mix_time(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiply the time axis by one matrix (T, T) per sample (N, T, T)."""
-    count, persons, frames = x.shape[:3]
-    return torch.matmul(matrix[:, None], x.reshape(count, persons, frames, -1)).view(x.shape)
+    return torch.matmul(matrix[:, None].to(x.dtype), x.flatten(3)).view(x.shape)
 
 
 def interpolation_matrix(length: Tensor, frames: int) -> Tensor:
     """Matrices (N, T, T) that resize time linearly to ``length`` (N,), keep the first T frames and zero the rest."""
     position = torch.arange(frames, device=length.device)
-    source = ((position + 0.5) * (frames / length[:, None]) - 0.5).clamp(0, frames - 1)
+    source = ((position + 0.5) * (frames / length[:, None].double()) - 0.5).clamp(0, frames - 1)
     weights = (1 - (source[:, :, None] - position).abs()).clamp(min=0)
     return weights * (position < length[:, None])[:, :, None]
 
 
-def to_bones(layout: Layout, device: torch.device) -> Tensor:
+def to_bones(layout: Layout, like: Tensor) -> Tensor:
     """Matrix (V, V) from joints to bones (child minus parent; the centre joint keeps its position)."""
-    matrix = torch.eye(len(layout), device=device)
+    matrix = torch.eye(len(layout), device=like.device, dtype=like.dtype)
     for child, parent in enumerate(layout.bones):
         if child != parent:
             matrix[child, parent] = -1.0
     return matrix
 
 
-def from_bones(layout: Layout, device: torch.device) -> Tensor:
+def from_bones(layout: Layout, like: Tensor) -> Tensor:
     """Inverse of :func:`to_bones`: sums the bones on the way to the centre joint."""
-    matrix = torch.eye(len(layout), device=device)
+    matrix = torch.eye(len(layout), device=like.device, dtype=like.dtype)
     for child in layout.order[1:]:
         matrix[child] += matrix[layout.bones[child]]
     return matrix
@@ -129,10 +128,10 @@ def from_bones(layout: Layout, device: torch.device) -> Tensor:
 
 def rescale(x: Tensor, factor: Tensor, layout: Layout) -> Tensor:
     """Multiply every bone by its ``factor`` (N, V), one for all frames and persons, and rebuild the joints."""
-    bones = torch.matmul(to_bones(layout, x.device), x)
+    bones = torch.matmul(to_bones(layout, x), x)
     # The centre joint is a position, not a bone: it stays.
     factor = factor.index_fill(1, torch.tensor([layout.centre], device=x.device), 1.0)
-    return torch.matmul(from_bones(layout, x.device), bones * factor[:, None, None, :, None])
+    return torch.matmul(from_bones(layout, x), bones * factor[:, None, None, :, None])
 
 
 # Draws.

@@ -45,11 +45,11 @@ def style_swap(
 
     if stream == "bone":
         return from_storage(x / length(x) * length(partner))
-    bones_of = to_bones(layout, x.device)
+    bones_of = to_bones(layout, x)
     bones = torch.matmul(bones_of, x)
     factor = length(torch.matmul(bones_of, partner)) / length(bones)
     factor[:, :, :, layout.centre] = 1.0  # the centre joint is a position, not a bone
-    return from_storage(torch.matmul(from_bones(layout, x.device), bones * factor))
+    return from_storage(torch.matmul(from_bones(layout, x), bones * factor))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datasets.synthetic_body import Pose
 
 Keys = tuple[tuple[float, Pose], ...]
+Script = tuple[Keys, Keys, Keys]
+"""Keys to enter, loop and leave."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,14 @@ class Action:
     leave: Keys = ((0.5, {}),)
     repeats: tuple[int, int] = (1, 1)
     start: Pose = field(default_factory=dict)
-    partner: tuple[Keys, Keys, Keys] | None = None
+    partner: Script | None = None
     contact: tuple[str, str] = ("right_hand", "right_hand")
+
+    @property
+    def scripts(self) -> tuple[Script, ...]:
+        """The script of every person."""
+        own = (self.enter, self.loop, self.leave)
+        return (own, self.partner) if self.partner else (own,)
 
 
 _RAISED = {"right_arm_outward": 72, "right_arm_forward": 28, "right_arm_roll": 78, "right_elbow": 88}
@@ -135,12 +143,12 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "phone call",
-        enter=((0.7, {"right_arm_forward": 32, "right_arm_outward": 38, "right_elbow": 138, "right_arm_roll": 0,
+        enter=((0.7, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "right_arm_roll": 0,
                       "tilt": -9}),),
         loop=(
-            (0.5, {"right_arm_forward": 34, "right_arm_outward": 42, "right_elbow": 139, "right_arm_roll": 2, "tilt": -12,
+            (0.5, {"right_arm_forward": 22, "right_arm_outward": 50, "right_elbow": 139, "right_arm_roll": 2, "tilt": -12,
                    "nod": 6}),
-            (0.5, {"right_arm_forward": 32, "right_arm_outward": 38, "right_elbow": 138, "right_arm_roll": 0, "tilt": -9}),
+            (0.5, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "right_arm_roll": 0, "tilt": -9}),
         ),
         repeats=(1, 2),
         leave=((0.6, {}),),

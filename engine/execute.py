@@ -59,7 +59,7 @@ def _run(stage: Stage, bench: work.Bench, summary: Summary) -> None:
     resumed = store.checkpoint(stage).is_file()
     started = time.perf_counter()
     try:
-        with reporter.stage(str(stage)):
+        with reporter.stage(str(stage), stage.short):
             record = work.run(stage, bench)
         seconds = time.perf_counter() - started
         circumstances = provenance.collect(

@@ -14,8 +14,8 @@ from engine.choices import (
     Settings,
     assign,
     choose,
-    parse_sets,
     parse_name,
+    parse_sets,
     with_changes,
 )
 from engine.config import BenchError, suggestion

@@ -34,20 +34,22 @@ class Reporter:
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[None]:
-        """Count a stage and show its bar while the block runs."""
+    def stage(self, title: str, short: str) -> Iterator[None]:
+        """Count a stage and show its bar while the block runs.
+
+        Args:
+            title: all that tells the stage apart, for plain lines.
+            short: the little that fits beside a bar.
+        """
         self.number += 1
         self._title, self._begun, self._shown = f"{self.counter} {title}", None, time.monotonic()
         if not self.console.is_terminal:
             yield
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
-        )
+        text = TextColumn("{task.fields[text]}", markup=False)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), text)
         with Progress(*columns, console=self.console, transient=True) as progress:
-            self._bar = progress, progress.add_task(self._title, total=None, text="")
+            self._bar = progress, progress.add_task(f"{self.counter} {short}", total=None, text="")
             try:
                 yield
             finally:

@@ -17,7 +17,7 @@ from engine.config import BenchError, Overrides
 from engine.estimate import Estimate
 from engine.plan import Plan
 from engine.progress import duration
-from engine.registry import KINDS, Plugin, locate, match, scan
+from engine.registry import KINDS, ROOT, Plugin, locate, match, scan
 
 _STYLES = {"done": "green", "resume": "cyan", "to do": "", "failed": "red", "unsupported": "dim"}
 
@@ -45,7 +45,8 @@ def description(name: str) -> RenderableType:
     plugin = _any_kind(name)
     cls = plugin.load()
     head = Text(f"{plugin.name}  ", style="bold").append(plugin.title, style="not bold")
-    facts = [f"{plugin.kind[:-1]}, version {cls.version}, {plugin.path}"]
+    place = plugin.path if plugin.source else plugin.path.relative_to(ROOT)
+    facts = [f"{plugin.kind[:-1]}, version {cls.version}, {place}"]
     facts += [f"also called {', '.join(plugin.aliases)}"] if plugin.aliases else []
     facts += [f"starts from the run of {cls.init_from}"] if getattr(cls, "init_from", None) else []
     facts += [f"encoder: always {cls.encoder_name}"] if getattr(cls, "encoder_name", None) else []

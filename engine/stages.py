@@ -79,6 +79,13 @@ class Stage:
         what = f"{self.labels.protocol or self.kind} of {self.labels.method}"
         return f"{what} on {self.labels.dataset}/{self.labels.split}, {self.labels.stream}, seed {self.seed}"
 
+    @property
+    def short(self) -> str:
+        """E.g. ``linear of aimclr, joint, seed 0``."""
+        plugin, method = self.choice.plugin.name, (self.parents[0] if self.parents else self).choice.plugin.name
+        what = f"{plugin} of {method}" if self.kind == "evaluate" else f"{self.kind} of {plugin}"
+        return f"{what}, {self.labels.stream}, seed {self.seed}"
+
     def record(
         self,
         metrics: dict[str, float] | None = None,

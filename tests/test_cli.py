@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import run_bench
+from engine import options
 from engine.registry import ROOT
 
 PLUGINS = Path(__file__).parent / "engine" / "plugins" / "tiny.py"
@@ -154,11 +155,11 @@ def test_list_and_describe(cli):
 
 def test_the_seeds_lists_and_rules_are_read():
     def seeds(text: str) -> tuple[int, ...]:
-        return run_bench._seeds(None, None, (text,))
+        return options.seeds(None, None, (text,))
 
     assert seeds("0") == (0,)
     assert seeds("0-2, 7,1") == (0, 1, 2, 7)
-    assert run_bench._names(None, None, ("a, b,a", "npz:x,y.npz#subject=1,2", "c")) == (
+    assert options.names(None, None, ("a, b,a", "npz:x,y.npz#subject=1,2", "c")) == (
         "a", "b", "npz:x", "y.npz#subject=1,2", "c",
     )  # fmt: skip
 
@@ -220,16 +221,16 @@ def _skeletons(path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_real_parts_together(cli, tmp_path):
-    """Own skeletons from an npz, real methods, encoder and protocols, in small; again, and with other protocols."""
+    """Own skeletons from an npz, real methods, encoder and protocols, in small; again, elsewhere, and differently."""
     _skeletons(tmp_path / "mine.npz")
-    arguments = (
+    arguments = [
         "--methods", "actclr,hicl,skeletonclr", "--datasets", "npz:mine.npz#subject=1,2,3", "--budget", "quick",
-        "--set", "frames=16", "--set", "stgcn.width=4", "--threads", "1",
-    )  # fmt: skip
-    short = [f"--set={name}.train.epochs=2" for name in ("aimclr", "actclr", "hiclr", "skeletonclr")]
-    short += [f"--set={name}.train.batch=12" for name in ("aimclr", "actclr", "hiclr", "skeletonclr")]
+        "--set", "frames=16", "--set", "stgcn.width=4",
+    ]  # fmt: skip
+    for name in ("aimclr", "actclr", "hiclr", "skeletonclr"):
+        arguments += [f"--set={name}.train.epochs=2", f"--set={name}.train.batch=12"]
     assert "48" in cli("data", "check", "npz:mine.npz").output
-    result = cli(*arguments, *short, "--protocols", "linear,knn")
+    cli(*arguments, "--protocols", "linear,knn")
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv").query("metric == 'top1'")
     assert len(table) == 5 * 2
     assert set(table.status) == {"done"}
@@ -237,9 +238,14 @@ def test_the_real_parts_together(cli, tmp_path):
     assert table.pretrain_epochs.groupby(table.method.str.split("[").str[0]).first().to_dict() == {
         "actclr": 4, "hiclr": 2, "random": 0, "raw": 0, "skeletonclr": 2,
     }  # fmt: skip
-    assert "0 stages to do, 21 done" in cli(*arguments, *short, "--protocols", "linear,knn").output
-    result = cli(*arguments, *short, "--protocols", "linear:aimclr,knn:actclr")
-    assert "unsupported" in result.output
+    assert "0 stages to do, 21 done" in cli(*arguments, "--protocols", "linear,knn").output
+
+    cli(*arguments, "--protocols", "linear,knn", "--results", "again")
+    for path in tmp_path.glob("results/runs/*/*/*/record.json"):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "results")).read_bytes()
+    result = cli(*arguments, "--protocols", "linear:aimclr,knn:actclr")
+    assert "no projector" in result.output
+    assert "pretrain of" not in result.output
 
 
 @pytest.mark.slow

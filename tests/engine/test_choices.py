@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.choices import Settings, assign, choose, parse_sets, parse_name
+from engine.choices import Settings, assign, choose, parse_name, parse_sets
 from engine.config import BenchError
 from engine.registry import locate
 
@@ -90,9 +90,7 @@ def test_names_with_presets(text, name, preset):
 
 
 def test_set_options_are_sorted_by_plugin():
-    sets = parse_sets(
-        ["encoder=stgcn", "frames=64", "tiny.scale=2", "linear.lr=[0.1, 1]", "tiny.train.lr=1"]
-    )
+    sets = parse_sets(["encoder=stgcn", "frames=64", "tiny.scale=2", "linear.lr=[0.1, 1]", "tiny.train.lr=1"])
     assert (sets.encoder, sets.frames) == ("stgcn", 64)
     tables = assign(sets.triples, [TINY, locate("protocols", "linear")])
     assert tables == {"tinyclr": {"scale": "2", "train.lr": "1"}, "linear": {"lr": "[0.1, 1]"}}

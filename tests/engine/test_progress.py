@@ -31,7 +31,7 @@ def test_without_a_terminal_lines_come_at_most_every_ten_seconds_and_at_mileston
     out = io.StringIO()
     reporter = Reporter(Console(file=out, width=40))
     reporter.jobs = 12
-    with reporter.stage("pretrain of aimclr[nnm.topk=2] on x"):
+    with reporter.stage("pretrain of aimclr[nnm.topk=2] on x", "x"):
         for step in range(1, 41):
             clock[0] += 1
             reporter.update(step, 40, f"epoch {step // 4}/10, loss 1.000", milestone=step % 4 == 0)
@@ -45,7 +45,7 @@ def test_time_left_counts_from_where_a_resumed_run_begins(clock):
     out = io.StringIO()
     reporter = Reporter(Console(file=out, width=200))
     reporter.jobs = 1
-    with reporter.stage("x"):
+    with reporter.stage("x", "x"):
         reporter.update(90, 100, "first")
         clock[0] += 20
         reporter.update(92, 100, "second")
@@ -56,7 +56,7 @@ def test_a_terminal_shows_a_bar_that_goes_away():
     out = io.StringIO()
     reporter = Reporter(Console(file=out, width=120, force_terminal=True))
     reporter.jobs = 1
-    with reporter.stage("pretrain of tiny[a=1]"):
+    with reporter.stage("long", "pretrain of tiny[a=1]"):
         reporter.update(1, 4, "epoch 1/4, loss 2.000")
         reporter.update(2, 4, "epoch 2/4, loss 1.000")
         reporter.say("[a line] above")

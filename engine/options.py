@@ -1,0 +1,83 @@
+"""Pieces of the command line: groups of commands, options that are lists, and errors as one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from engine.config import BenchError, suggestion
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Shows a user's mistake as one message, and suggests names of sub-commands."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the sub-command.
+
+        Raises:
+            BenchError: there is none of that name.
+        """
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            known = ", ".join(self.list_commands(ctx))
+            raise BenchError(f"Unknown command {name!r}.{suggestion(name, self.list_commands(ctx))} Known: {known}.")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, turning errors into exit codes."""
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            complain(f"Error: {error}", "red")
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            complain("Stopped.", "yellow")
+            ctx.exit(130)
+
+
+def names(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split at commas; those behind a ``#`` belong to the split rule of a dataset."""
+    parts: list[str] = []
+    for value in values:
+        head, hash_sign, rule = value.partition("#")
+        parts += head.split(",")
+        parts[-1] += hash_sign + rule
+    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not found:
+        raise click.BadParameter("name at least one")
+    return found
+
+
+def seeds(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers and ranges: ``0,3-5``."""
+    found: list[int] = []
+    for part in names(ctx, option, values):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise click.BadParameter(f"{part!r}: write whole numbers and ranges, such as 0,1,2 or 0-4")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def listed(name: str, default: str, text: str, callback: Any = names) -> Callable[[F], F]:
+    """An option whose values are separated by commas, or given several times."""
+    metavar = "N,A-B" if callback is seeds else "A,B"
+    return click.option(
+        name, default=(default,), show_default=True, multiple=True, callback=callback, metavar=metavar, help=text
+    )
+
+
+def folder(name: str, default: str, text: str) -> Callable[[F], F]:
+    """An option that names a folder."""
+    return click.option(name, type=click.Path(path_type=Path), default=default, show_default=True, help=text)
+
+
+def complain(text: str, style: str) -> None:
+    """Print a message on the error output."""
+    Console(stderr=True, soft_wrap=True).print(text, style=style, markup=False, highlight=False)

@@ -1,0 +1,166 @@
+"""The training loop: schedule, resume, divergence, recalibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from datasets.clips import ClipSet, from_storage
+from datasets.layout import KINECT20
+from encoders.base import Encoder
+from encoders.stgcn import STGCN, STGCNConfig
+from engine.config import BenchError, TrainConfig, resolve
+from engine.train import DivergenceError, batches, learning_rate, pretrain, recalibrate
+from methods.aimclr import AimCLR
+from methods.base import Context, Method, MethodConfig, Step
+
+TINY = {"train.epochs": 4, "train.batch": 8, "train.lr": 0.01, "moco.queue": 16, "moco.dim": 8}
+
+
+def clip_set(count: int = 20, persons: int = 2) -> ClipSet:
+    generator = torch.Generator().manual_seed(1)
+    stored = torch.randn(count, persons, 16, 20, 3, generator=generator)
+    return ClipSet(
+        from_storage(stored),
+        torch.arange(count) % 3,
+        torch.ones(count, persons, dtype=torch.bool),
+        tuple(map(str, range(count))),
+        {},
+        torch.full((count,), 16),
+    )
+
+
+def build(**overrides: object) -> AimCLR:
+    torch.manual_seed(0)
+    context = Context(
+        lambda: STGCN(STGCNConfig(width=2, dim=8), KINECT20, 16, 2), KINECT20, "bone", 16, 2, 20
+    )
+    return AimCLR(resolve(AimCLR.Config, {**TINY, "nnm.start_epoch": 2, **overrides}), context)
+
+
+def test_step_schedule_decays_after_the_milestone() -> None:
+    config = TrainConfig(milestones=(250, 280))
+    rates = [learning_rate(config, epoch, 0, 1) for epoch in (1, 250, 251, 280, 281)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_cosine_schedule_with_warm_up() -> None:
+    config = TrainConfig(schedule="cosine", warmup_steps=10, lr=1.0)
+    rates = [learning_rate(config, 1, step, 110) for step in range(110)]
+    assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[-1] < 0.001
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_batches_are_a_permutation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.cat(list(batches(21, TrainConfig(batch=8, drop_last=False), generator)))
+    assert sorted(kept.tolist()) == list(range(21))
+    assert [len(b) for b in batches(21, TrainConfig(batch=8), generator)] == [8, 8]
+    assert [len(b) for b in batches(5, TrainConfig(batch=8), generator)] == [5]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, precision: str) -> None:
+    straight = build(**{"train.precision": precision})
+    curve = pretrain(straight, clip_set(), seed=3)
+
+    def stop_in_epoch_three(progress: object) -> None:
+        if getattr(progress, "epoch", 0) == 3:
+            raise Stopped
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(Stopped):
+        pretrain(
+            build(**{"train.precision": precision}), clip_set(), seed=3, checkpoint=checkpoint, report=stop_in_epoch_three
+        )
+    resumed = build(**{"train.precision": precision})
+    torch.manual_seed(99)  # the state of the global generator must not matter
+    assert pretrain(resumed, clip_set(), seed=3, checkpoint=checkpoint) == curve
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert [row["epoch"] for row in curve] == [1, 2, 3, 4]
+    assert set(curve[0]) == {"epoch", "loss", "nce", "d3m", "lr"}
+
+
+def test_seed_matters() -> None:
+    losses = [pretrain(build(), clip_set(), seed=seed)[-1]["loss"] for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_broken_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(BenchError, match=r"checkpoint\.pt cannot be continued(?s:.*)delete it"):
+        pretrain(build(), clip_set(), seed=0, checkpoint=tmp_path / "checkpoint.pt")
+
+
+class Exploding(Method):
+    def __init__(self, config: MethodConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self._encoder = context.make_encoder()
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._encoder
+
+    def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
+        return (clips,)
+
+    def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
+        loss = self.encoder(views[0]).mean()
+        return {"fine": loss, "bad": loss / (0.0 if step.epoch == 2 else 1.0)}
+
+
+def test_divergence_names_epoch_step_and_terms() -> None:
+    context = build().context
+    method = Exploding(MethodConfig(train=TrainConfig(epochs=3, batch=8)), context)
+    with pytest.raises(DivergenceError, match=r"epoch 2, step 1 of 2: .*fine = .*bad = (inf|nan)"):
+        pretrain(method, clip_set(), seed=0)
+
+
+def test_recalibration_gives_clean_batch_statistics() -> None:
+    method = build()
+    clips = clip_set(16, 2)
+    recalibrate(method, clips, 16)
+    encoder = method.encoder
+    assert isinstance(encoder, STGCN)
+    bones = clips.clips - clips.clips[:, :, :, list(KINECT20.bones)]
+    rows = bones.permute(0, 4, 2, 3, 1).reshape(-1, 60)
+    torch.testing.assert_close(encoder.data_norm.running_mean, rows.mean(0), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(encoder.data_norm.running_var, rows.var(0), atol=1e-5, rtol=1e-4)
+    assert encoder.data_norm.momentum == 0.1
+    assert encoder.training
+
+
+def test_momentum_copy_follows_and_queue_wraps() -> None:
+    method = build(**{"moco.momentum": 0.9})
+    before = [p.clone() for p in method.target.parameters()]
+    with torch.no_grad():
+        for p in method.online.parameters():
+            p += 1.0
+    method.target.update(method.online)
+    for old, new, online in zip(before, method.target.parameters(), method.online.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
+    rows = torch.eye(8)[torch.arange(10) % 8]
+    method.queue.push(rows)
+    method.queue.push(rows)
+    assert int(method.queue.pointer) == 4
+    assert torch.equal(method.queue.keys[:4], rows[6:])
+    assert torch.equal(method.queue.keys[10:16], rows[:6])
+
+
+def test_keys_are_enqueued_after_the_step_that_made_them() -> None:
+    method = build(**{"train.epochs": 1})
+    old = method.queue.keys.clone()
+    pretrain(method, clip_set(), seed=0)
+    assert not torch.equal(method.queue.keys, old)
+    assert int(method.queue.pointer) == 0  # two steps of 8 keys in a queue of 16
+    torch.testing.assert_close(method.queue.keys[8:], method.keys)
