@@ -151,3 +151,24 @@ KINECT20 = Layout.from_parents(
 
 LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20)}
 """Layouts known by name."""
+
+_JOINT_MAPS = {
+    # Neck and spine shoulder both lie at the shoulder centre, hand tips and thumbs at the hands.
+    ("kinect20", "ntu25"): (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 2, 7, 7, 11, 11),
+    ("ntu25", "kinect20"): (0, 1, 20, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19),
+}
+
+
+def joint_map(source: Layout, target: Layout) -> tuple[int, ...]:
+    """For every joint of ``target`` the joint of ``source`` that stands for it.
+
+    Raises:
+        BenchError: no such mapping is declared.
+    """
+    if source == target:
+        return tuple(range(len(source)))
+    try:
+        return _JOINT_MAPS[source.name, target.name]
+    except KeyError:
+        known = ", ".join(f"{a} -> {b}" for a, b in _JOINT_MAPS)
+        raise BenchError(f"No joint mapping from {source.name} to {target.name}. Declared: {known}.") from None

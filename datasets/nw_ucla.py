@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
-from datasets.layout import KINECT20
-from datasets.prepare import BadClipError, Preparation, Recordings, Rotation, inspect, prepare_store
+from datasets.layout import KINECT20, LAYOUTS, NTU25, Layout
+from datasets.prepare import BadClipError, Preparation, Recordings, Rotation, inspect, prepare_store, to_layout
 from datasets.store import Finding, file_sha256
 from engine.config import BenchError, suggestion
 
@@ -36,10 +36,14 @@ _CLASSES = (
 
 
 class NorthwesternUCLA(Dataset):
-    """The dataset ``nw_ucla``; ``nw_ucla:frame#xview`` prepares it with another rotation rule than the released one."""
+    """The dataset ``nw_ucla``, its 20 joints mapped to NTU-25 so that it speaks the same layout as the field's encoders.
+
+    ``nw_ucla:kinect20`` keeps the 20 joints, ``nw_ucla:sequence`` takes another rotation rule than the released one, and
+    ``nw_ucla:kinect20+sequence#xview`` both.
+    """
 
     title: ClassVar[str] = "Northwestern-UCLA Multiview Action 3D: 10 actions, 10 subjects, 3 cameras"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     splits: ClassVar[Mapping[str, str]] = {
         "xview": "cameras 1 and 2 train, camera 3 tests",
         "xview_clean": "as xview, without the training clips that equal a test clip byte for byte",
@@ -52,24 +56,30 @@ class NorthwesternUCLA(Dataset):
     }
 
     @property
-    def rules(self) -> Preparation:
-        """How clips are prepared: the released rotation rule unless the argument names another.
+    def rules(self) -> tuple[Layout, Preparation]:
+        """Layout and preparation that the argument asks for.
 
         Raises:
-            BenchError: no such rotation rule.
+            BenchError: no such layout or rotation rule.
         """
-        known = get_args(Rotation)
-        if self.argument and self.argument not in known:
-            close = suggestion(self.argument, known)
-            raise BenchError(f"nw_ucla:{self.argument}: no such rotation rule.{close} Known: {', '.join(known)}.")
-        return Preparation.model_validate({"frames": self.frames, "rotation": self.argument or "released"})
+        layout, rotation = NTU25, "released"
+        for word in filter(None, self.argument.split("+")):
+            if word in get_args(Rotation):
+                rotation = word
+            elif word in LAYOUTS:
+                layout = LAYOUTS[word]
+            else:
+                known = (*LAYOUTS, *get_args(Rotation))
+                close = suggestion(word, known)
+                raise BenchError(f"nw_ucla:{self.argument}: no such layout or rotation {word!r}.{close} Known: {', '.join(known)}.")
+        return layout, Preparation.model_validate({"frames": self.frames, "rotation": rotation})
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare from a folder or zip of ``aAA_sSS_eEE_vVV.json`` files; see :meth:`Dataset.prepare`."""
-        rules = self.rules
+        layout, rules = self.rules
         if source is None:
             raise BenchError("nw_ucla needs --source PATH: the folder or zip with the files aAA_sSS_eEE_vVV.json.")
-        recordings = read_recordings(source, tell, on_bad)
+        recordings = to_layout(read_recordings(source, tell, on_bad), layout)
         tell(f"preparing {len(recordings.clips)} clips, {len(recordings.skipped)} skipped")
         prepare_store(self.folder, recordings, rules, self.version)
         return self.check()

@@ -7,7 +7,7 @@ The released rules are the default, because the prepared files that the field pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datasets.layout import Layout
+from datasets.layout import Layout, joint_map
 from datasets.store import Finding, write_store
 from engine.config import BenchError, Config, as_dict, knob
 
@@ -163,6 +163,16 @@ class Recordings:
     source: Mapping[str, Any]
     skipped: Sequence[Finding]
     remarks: Sequence[Finding]
+
+
+def to_layout(recordings: Recordings, target: Layout) -> Recordings:
+    """The same recordings with the joints of another layout.
+
+    Raises:
+        BenchError: no joint mapping is declared.
+    """
+    joints = list(joint_map(recordings.layout, target))
+    return replace(recordings, clips=[clip[:, :, joints] for clip in recordings.clips], layout=target)
 
 
 def prepare_store(folder: Path, recordings: Recordings, rules: Preparation, version: int) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.layout import Layout
-from engine.config import Config, Overrides
+from engine.config import Config as BaseConfig
+from engine.config import Overrides
 
 
 class Encoder(nn.Module, ABC):
@@ -31,7 +32,7 @@ class Encoder(nn.Module, ABC):
     """
 
     version: ClassVar[int] = 1
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[BaseConfig]] = BaseConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {}
 
     dim: int
@@ -39,7 +40,7 @@ class Encoder(nn.Module, ABC):
     adjacency: Tensor | None
     depth: int
 
-    def __init__(self, config: Config, layout: Layout, frames: int, persons: int) -> None:
+    def __init__(self, config: BaseConfig, layout: Layout, frames: int, persons: int) -> None:
         super().__init__()
         self.config = config
         self.layout = layout

@@ -134,7 +134,8 @@ class STGCN(Encoder):
         if rows is not None:
             full = maps.new_zeros(count * persons, *maps.shape[1:])
             maps = full.index_copy(0, rows, maps)
-        return maps.reshape(count, persons, *maps.shape[1:]).permute(0, 1, 4, 2, 3)
+        whole: Tensor = maps.reshape(count, persons, *maps.shape[1:])
+        return whole.permute(0, 1, 4, 2, 3)
 
     def pool(self, maps: Tensor, weights: Tensor | None = None) -> Tensor:
         """See ``Encoder.pool``; with ``absent = skip`` the average is over present persons only."""

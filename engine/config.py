@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -148,4 +148,4 @@ def digest(value: Any) -> str:
 
 def as_dict(config: Config) -> dict[str, Any]:
     """Plain JSON values of a config."""
-    return cast(dict[str, Any], config.model_dump(mode="json"))
+    return config.model_dump(mode="json")

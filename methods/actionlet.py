@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.layout import Layout
@@ -46,6 +46,8 @@ def difference_activation(
         config: settings.
     """
     first, _, second = embedder.projector
+    assert isinstance(first, nn.Linear)
+    assert isinstance(second, nn.Linear)
     hidden = F.linear(maps.mean(dim=(1, 3, 4)), first.weight, first.bias)
     z = F.linear(hidden.relu(), second.weight, second.bias)
     length = z.norm(dim=1, keepdim=True)

@@ -57,7 +57,7 @@ class MomentumCopy(nn.Module):
         else:
             self.network = Embedder(context.make_encoder(), config.dim)
         self.network.requires_grad_(False)
-        self._average = get_ema_multi_avg_fn(config.momentum)
+        self._average = get_ema_multi_avg_fn(config.momentum)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update(self, online: nn.Module) -> None:

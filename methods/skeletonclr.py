@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from datasets.augment import BASIC, AugmentConfig, augment
 from encoders.base import Encoder
@@ -43,7 +43,8 @@ class SkeletonCLR(Method):
 
     def project(self, features: Tensor) -> Tensor:
         """Projector output of pooled features."""
-        return torch.nn.functional.normalize(self.online.projector(features), dim=1)
+        projected: Tensor = self.online.projector(features)
+        return F.normalize(projected, dim=1)
 
     def augmented(self, clips: Tensor, operations: tuple[str, ...], step: Step) -> Tensor:
         """One view with its own random parameters."""
@@ -52,7 +53,7 @@ class SkeletonCLR(Method):
     def key(self, view: Tensor) -> Tensor:
         """Update the momentum encoder, encode the key view, and keep its keys for the queue."""
         self.target.update(self.online)
-        self.keys: Tensor = self.target(view)
+        self.keys: Tensor = self.target(view).detach()
         return self.keys
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:

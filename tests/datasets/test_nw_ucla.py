@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datasets.clips import to_storage
-from datasets.layout import KINECT20
+from datasets.layout import KINECT20, NTU25
 from datasets.nw_ucla import NorthwesternUCLA
 from engine.config import BenchError
 
@@ -51,8 +51,8 @@ def test_splits_of_a_folder(tmp_path, source):
     assert not report.skipped
     split = dataset.load("xview")
     assert split.name == "nw_ucla/xview"
-    assert split.layout == KINECT20
-    assert split.train.clips.shape == (8, 3, 10, 20, 1)
+    assert split.layout == NTU25
+    assert split.train.clips.shape == (8, 3, 10, 25, 1)
     assert set(split.train.groups["camera"]) == {1, 2}
     assert set(split.test.groups["camera"]) == {3}
     assert set(split.train.labels.tolist()) == {0, 9}
@@ -219,7 +219,7 @@ def test_other_rotation_is_a_store_of_its_own(tmp_path, source):
     assert framewise.load("xview").name == "nw_ucla:frame/xview"
     assert plain.load("xview").digest != framewise.load("xview").digest
     assert framewise.prepared().manifest["rules"]["rotation"] == "frame"
-    with pytest.raises(BenchError, match=r"no such rotation rule\. Did you mean 'frame'"):
+    with pytest.raises(BenchError, match=r"no such layout or rotation 'frames'\. Did you mean 'frame'"):
         NorthwesternUCLA(tmp_path, "frames").prepare(source, quiet)
 
 
