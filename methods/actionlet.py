@@ -50,7 +50,7 @@ def difference_activation(
     assert isinstance(second, nn.Linear)
     hidden = F.linear(maps.mean(dim=(1, 3, 4)), first.weight, first.bias)
     z = F.linear(hidden.relu(), second.weight, second.bias)
-    length = z.norm(dim=1, keepdim=True)
+    length = z.norm(dim=1, keepdim=True).clamp(min=1e-12)
     unit, target = z / length, F.normalize(anchor, dim=1)
     slope = -(target - (unit * target).sum(dim=1, keepdim=True) * unit) / length
     channels = ((slope @ second.weight) * (hidden > 0)) @ first.weight  # (N, D)

@@ -53,8 +53,9 @@ class SkeletonCLR(Method):
     def key(self, view: Tensor) -> Tensor:
         """Update the momentum encoder, encode the key view, and keep its keys for the queue."""
         self.target.update(self.online)
-        self.keys: Tensor = self.target(view).detach()
-        return self.keys
+        keys: Tensor = self.target(view)
+        self.keys = keys
+        return keys
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:
         """Logits (N, 1 + K) against the own key and the queue as it was before this step."""

@@ -225,7 +225,7 @@ def test_the_real_parts_together(cli, tmp_path):
     _skeletons(tmp_path / "mine.npz")
     arguments = [
         "--methods", "actclr,hicl,skeletonclr", "--datasets", "npz:mine.npz#subject=1,2,3", "--budget", "quick",
-        "--set", "frames=16", "--set", "stgcn.width=4",
+        "--set", "frames=16", "--set", "stgcn.width=4", "--threads", "1",
     ]  # fmt: skip
     for name in ("aimclr", "actclr", "hiclr", "skeletonclr"):
         arguments += [f"--set={name}.train.epochs=2", f"--set={name}.train.batch=12"]

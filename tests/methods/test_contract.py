@@ -1,0 +1,161 @@
+"""Every method in the tree keeps the contract: losses, gradients, determinism, ablation rows, other layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from datasets.clips import from_storage
+from datasets.layout import KINECT20, NTU25, Layout
+from datasets.streams import STREAMS, to_stream
+from encoders.base import Encoder
+from encoders.coordinates import Coordinates
+from encoders.stgcn import STGCN, STGCNConfig
+from engine.config import BenchError, Config, resolve
+from engine.registry import find, names
+from methods.base import Context, Method, Step
+
+TINY: Mapping[str, Any] = {"moco.queue": 12, "moco.dim": 8}
+COCO17 = Layout.from_parents(
+    "coco17",
+    (
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+        "right_ankle",
+    ),
+    (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+)  # fmt: skip
+TRAINED = [name for name in names("methods") if name not in ("random", "raw")]
+
+
+def build(name: str, overrides: Mapping[str, Any], layout: Layout = NTU25, persons: int = 2, stream: str = "joint") -> Method:
+    torch.manual_seed(0)
+    cls = find("methods", name)
+
+    def make_encoder() -> Encoder:
+        if cls.encoder_name == "coordinates":
+            return Coordinates(Config(), layout, 20, persons)
+        return STGCN(STGCNConfig(width=2, dim=8), layout, 20, persons)
+
+    mean = clips(layout, persons).mean(dim=0)
+    context = Context(make_encoder, layout, stream, 20, persons, 10, mean)
+    tiny = TINY if name in TRAINED else {}
+    method: Method = cls(resolve(cls.Config, tiny, overrides), context)
+    return method.train()
+
+
+def clips(layout: Layout, persons: int) -> Tensor:
+    return from_storage(torch.randn(5, persons, 20, len(layout), 3, generator=torch.Generator().manual_seed(1)))
+
+
+def step(epoch: int = 1) -> Step:
+    return Step(epoch, 300, 0, 600, torch.Generator().manual_seed(2))
+
+
+def losses_of(method: Method, epoch: int = 1) -> dict[str, Tensor]:
+    context, now = method.context, step(epoch)
+    torch.manual_seed(4)
+    views = method.views(clips(context.layout, context.persons), now)
+    return method(tuple(to_stream(view, context.stream, context.layout) for view in views), now)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(("layout", "persons"), [(NTU25, 2), (KINECT20, 1), (COCO17, 1)], ids=lambda v: getattr(v, "name", v))
+def test_losses_are_finite_and_reach_the_encoder(name: str, layout: Layout, persons: int) -> None:
+    method = build(name, {}, layout, persons)
+    before = {key: value.clone() for key, value in method.state_dict().items() if key.startswith("target.")}
+    losses = losses_of(method)
+    assert losses
+    assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = [p.grad for p in method.encoder.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 0
+    trainable_targets = [p for n, p in method.named_parameters() if n.startswith("target.") and p.requires_grad]
+    assert not trainable_targets
+    method.after_step(step())
+    assert any(not torch.equal(value, method.state_dict()[key]) for key, value in before.items())  # its BatchNorm moved
+    for value in method.metrics().values():
+        assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_every_stream(name: str, stream: str) -> None:
+    assert all(torch.isfinite(loss) for loss in losses_of(build(name, {}, stream=stream)).values())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_same_seed_same_losses(name: str) -> None:
+    first, second = losses_of(build(name, {})), losses_of(build(name, {}))
+    assert {k: v.item() for k, v in first.items()} == {k: v.item() for k, v in second.items()}
+
+
+def tables() -> list[Any]:
+    rows = []
+    for name in TRAINED:
+        cls = find("methods", name)
+        for kind, table in (("recipe", cls.recipes), ("budget", cls.budgets), ("tuned", cls.tuned), ("preset", cls.presets)):
+            rows += [pytest.param(name, changes, id=f"{name}-{kind}-{row}") for row, changes in table.items()]
+        for title, table in cls.ablations.items():
+            rows += [pytest.param(name, changes, id=f"{name}-{title}-{row}") for row, changes in table.items()]
+    return rows
+
+
+@pytest.mark.parametrize(("name", "changes"), tables())
+@pytest.mark.parametrize("epoch", [1, 250])
+def test_every_declared_variant_runs(name: str, changes: Mapping[str, Any], epoch: int) -> None:
+    """Recipes, budgets, presets and ablation rows are valid settings and give finite losses in both phases."""
+    losses = losses_of(build(name, {**changes, **TINY}), epoch)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("name", ["random", "raw"])
+def test_reference_rows_do_not_train(name: str) -> None:
+    method = build(name, {})
+    assert method.config.train.epochs == 0
+    features = method.encoder.pool(method.encoder(clips(NTU25, 2)))
+    assert features.shape == (5, method.encoder.dim)
+
+
+def test_actclr_starts_from_aimclr() -> None:
+    aimclr, actclr = build("aimclr", {}), build("actclr", {})
+    with torch.no_grad():
+        for p in aimclr.parameters():
+            p += 0.5
+    actclr.start_from(aimclr.state_dict())
+    for key, value in aimclr.online.state_dict().items():
+        assert torch.equal(value, actclr.online.state_dict()[key])
+        assert torch.equal(value, actclr.target.network.state_dict()[key])
+    with pytest.raises(BenchError, match="cannot start from this AimCLR run"):
+        actclr.start_from({})
+
+
+def test_hiclr_names_a_wrong_number_of_weights() -> None:
+    with pytest.raises(BenchError, match=r"hierarchy\.weights has 2 entries, one per student branch = 1"):
+        build("hiclr", {"branches": [["BA"], ["BA", "NA"]]})
+
+
+def test_strong_branches_change_only_their_branch() -> None:
+    """Mask, DAE and AdaIN act on their own branch: the losses of the weaker ones stay the same."""
+    plain = losses_of(build("hiclr", {"branches": [["BA"], ["BA", "NA"], ["BA", "NA"]]}))
+    for strong in ("MASK", "DAE", "ADAIN"):
+        changed = losses_of(build("hiclr", {"branches": [["BA"], ["BA", "NA"], ["BA", "NA", strong]]}))
+        assert changed["nce"].item() == plain["nce"].item(), strong
+        assert changed["hierarchy1"].item() == plain["hierarchy1"].item(), strong
+        assert changed["hierarchy2"].item() != plain["hierarchy2"].item(), strong
+
+
+def test_aimclr_components_can_be_switched() -> None:
+    full = losses_of(build("aimclr", {}))
+    assert set(full) == {"nce", "d3m"}
+    assert set(losses_of(build("aimclr", {"d3m": False}))) == {"nce"}
+    without = losses_of(build("aimclr", {"eadm.on": False}))
+    assert without["nce"].item() == full["nce"].item()
+    assert without["d3m"].item() != full["d3m"].item()
+    mined, plain = losses_of(build("aimclr", {}), 151), losses_of(build("aimclr", {"nnm.on": False}), 151)
+    assert mined["nce"].item() < plain["nce"].item()
