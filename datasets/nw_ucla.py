@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
 from datasets.layout import KINECT20, LAYOUTS, NTU25, Layout
-from datasets.prepare import BadClipError, Preparation, Recordings, Rotation, inspect, prepare_store, to_layout
+from datasets.prepare import BadClipError, Preparation, Recordings, inspect, prepare_store, to_layout
 from datasets.store import Finding, file_sha256
 from engine.config import BenchError, suggestion
 
@@ -35,11 +35,19 @@ _CLASSES = (
 )  # fmt: skip
 
 
+_PREPARATIONS = {
+    # As this dataset's loaders do (CTR-GCN and its forks), the clip keeps its trajectory; one turn keeps it in shape.
+    "field": {"centring": "first", "rotation": "sequence"},
+    # As NTU RGB+D is prepared for AimCLR.
+    "released": {"centring": "frame", "rotation": "released"},
+}
+
+
 class NorthwesternUCLA(Dataset):
     """The dataset ``nw_ucla``, its 20 joints mapped to NTU-25 so that it speaks the same layout as the field's encoders.
 
-    ``nw_ucla:kinect20`` keeps the 20 joints, ``nw_ucla:sequence`` takes another rotation rule than the released one, and
-    ``nw_ucla:kinect20+sequence#xview`` both.
+    Clips keep their trajectory: they are centred once, on the first frame, and turned once. ``nw_ucla:released`` prepares
+    them as NTU RGB+D instead, ``nw_ucla:kinect20`` keeps the 20 joints, ``nw_ucla:kinect20+released#xview`` does both.
     """
 
     title: ClassVar[str] = "Northwestern-UCLA Multiview Action 3D: 10 actions, 10 subjects, 3 cameras"
@@ -60,19 +68,21 @@ class NorthwesternUCLA(Dataset):
         """Layout and preparation that the argument asks for.
 
         Raises:
-            BenchError: no such layout or rotation rule.
+            BenchError: no such layout or preparation.
         """
-        layout, rotation = NTU25, "released"
+        layout, preparation = NTU25, "field"
         for word in filter(None, self.argument.split("+")):
-            if word in get_args(Rotation):
-                rotation = word
+            if word in _PREPARATIONS:
+                preparation = word
             elif word in LAYOUTS:
                 layout = LAYOUTS[word]
             else:
-                known = (*LAYOUTS, *get_args(Rotation))
+                known = (*LAYOUTS, *_PREPARATIONS)
                 close = suggestion(word, known)
-                raise BenchError(f"nw_ucla:{self.argument}: no such layout or rotation {word!r}.{close} Known: {', '.join(known)}.")
-        return layout, Preparation.model_validate({"frames": self.frames, "rotation": rotation})
+                raise BenchError(
+                    f"nw_ucla:{self.argument}: no such layout or preparation {word!r}.{close} Known: {', '.join(known)}."
+                )
+        return layout, Preparation.model_validate({"frames": self.frames, **_PREPARATIONS[preparation]})
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare from a folder or zip of ``aAA_sSS_eEE_vVV.json`` files; see :meth:`Dataset.prepare`."""

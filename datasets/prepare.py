@@ -20,7 +20,8 @@ from datasets.store import Finding, write_store
 from engine.config import BenchError, Config, as_dict, knob
 
 Rotation = Literal["released", "frame", "sequence", "none"]
-VERSION = 1
+Centring = Literal["frame", "first"]
+VERSION = 2
 """Raised when the same rules give other clips."""
 Float = NDArray[np.floating]
 _CHUNK = 1024
@@ -35,6 +36,11 @@ class Preparation(Config):
     """Rules of preparation."""
 
     frames: int = knob(50, "T, frames of a prepared clip", ge=1)
+    centring: Centring = knob(
+        "frame",
+        "what moves to the origin: every body's centre joint in every frame (aimclr.md 1.5), or the first frame's centre "
+        "joint for the whole clip, which keeps where people walk and how far apart they stand",
+    )
     rotation: Rotation = knob(
         "released",
         "turn about y that puts the shoulder line on +x: per frame with one sign for the sequence (aimclr.md 1.5), "
@@ -52,8 +58,8 @@ def prepare_clips(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Prepare recordings that lie end to end.
 
-    Every body is centred in every frame on the layout's centre joint, resampled linearly in time and turned about the
-    vertical. An absent body is all zero in a frame, and stays so.
+    Bodies are centred on the layout's centre joint, resampled linearly in time and turned about the vertical. An absent
+    body is all zero in a frame, and stays so.
 
     Args:
         raw: (sum of frames, M, V, 3), metres, y up.
@@ -70,8 +76,13 @@ def prepare_clips(
     for low in range(0, count, _CHUNK):
         rows = slice(low, low + _CHUNK)
         first, last = offsets[low], offsets[min(low + _CHUNK, count)]
-        centred = centre(raw[first:last], layout.centre)
-        resampled = resample(centred, start[rows] - first, np.maximum(used[rows], 1), rules.frames)
+        begin, length = start[rows] - first, np.maximum(used[rows], 1)
+        if rules.centring == "frame":
+            centred = centre(raw[first:last], layout.centre)
+        else:
+            pieces = np.diff(offsets[low : low + _CHUNK + 1])
+            centred = centre_first(raw[first:last], begin, pieces, layout.centre)
+        resampled = resample(centred, begin, length, rules.frames)
         clips[rows] = turn(resampled, layout, rules.rotation).transpose(0, 2, 1, 3, 4)
     return clips, used
 
@@ -80,6 +91,21 @@ def centre(raw: Float, joint: int) -> Float:
     """Subtract a joint from all joints (..., V, 3); bodies that are all zero stay zero."""
     present = raw.any(axis=(-1, -2), keepdims=True)
     return np.where(present, raw - raw[..., joint : joint + 1, :], 0)
+
+
+def centre_first(raw: Float, start: NDArray[np.int64], pieces: NDArray[np.int64], joint: int) -> Float:
+    """Subtract one point from each recording: the centre joint of the first present body in its first used frame.
+
+    Args:
+        raw: (F, M, V, 3), recordings end to end.
+        start: (N,) first used frame of each.
+        pieces: (N,) frames of each.
+        joint: the centre joint.
+    """
+    present = raw.any(axis=(-1, -2))  # (F, M)
+    body = present[start].argmax(axis=1)
+    origin = np.repeat(raw[start, body, joint], pieces, axis=0)
+    return np.where(present[..., None, None], raw - origin[:, None, None, :], 0)
 
 
 def resample(frames: Float, start: NDArray[np.int64], length: NDArray[np.int64], count: int) -> Float:

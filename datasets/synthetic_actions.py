@@ -1,8 +1,8 @@
 """The actions of the synthetic set: joint-angle programs, written as key poses.
 
-A program adds to the posture of an idling body. Every key is (seconds to get there, pose); between keys the angles follow a
-monotone cubic. Poses name only the angles that differ from idling (see ``synthetic_body.ANGLES``); limbs with a side are those
-of a right-handed subject.
+A program adds to the posture of an idling body. Every key is (seconds to get there, pose); between keys the angles
+follow a monotone cubic. Poses name only the angles that differ from idling (see ``synthetic_body.ANGLES``); sides are
+those of a right-handed performance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Action:
         leave: the way out; its last key is where the body stays.
         start: pose held before the action.
         partner: the second person's keys (enter, loop, leave) of a two-person class; same times as this person's.
-        contact: joints (of the actor, of the partner) that meet at the first key of the loop; this places the two persons.
+        contact: joints (of the actor, of the partner) that meet at the first key of the loop; this places the two.
     """
 
     name: str
@@ -49,35 +49,33 @@ _RAISED = {"right_arm_outward": 72, "right_arm_forward": 28, "right_arm_roll": 7
 _CLAP_OPEN = {"arms_forward": 42, "elbows": 72, "arms_roll": 14}
 _CLAP_SHUT = {"arms_forward": 46, "elbows": 68, "arms_roll": -37}
 _GUARD = {"arms_forward": 38, "elbows": 112, "arms_roll": -12, "legs_outward": 3}
-_SEATED = {"legs_forward": 86, "knees": 88, "ankles": 2, "arms_forward": 32, "elbows": 38, "legs_outward": 3}
-_RISING = {"legs_forward": 66, "knees": 76, "ankles": 10, "lean": 22, "bend": 26, "arms_forward": 40, "elbows": 24}
+_SEATED = {"legs_forward": 94, "knees": 96, "ankles": 2, "arms_forward": 32, "elbows": 38, "legs_outward": 3}
+_RISING = {"legs_forward": 70, "knees": 80, "ankles": 10, "lean": 22, "bend": 26, "arms_forward": 40, "elbows": 24}
 _DOWN = {"lean": 46, "bend": 44, "legs_forward": 48, "knees": 68, "ankles": 18, "nod": 6}
 _LIFTED = {"right_leg_forward": 82, "right_knee": 92, "right_ankle": -12, "left_knee": 4, "arms_outward": 9}
 _SHAKE = {"right_arm_forward": 44, "right_elbow": 40, "right_arm_roll": -14, "bend": 5}
 _FIVE = {"right_arm_forward": 116, "right_arm_outward": 12, "right_elbow": 30}
 
 
-def _stride(side: str, hip: float, knee: float, arm: float, elbow: float) -> tuple[Pose, Pose]:
-    """Two keys of a gait: the leg of ``side`` swings through, then it has landed in front."""
-    other = "left" if side == "right" else "right"
-    march = knee > 70
-    through = {f"{side}_leg_forward": hip, f"{side}_knee": knee, f"{other}_leg_forward": 0, "elbows": elbow}
-    landed = {f"{side}_leg_forward": 0 if march else 24, f"{side}_knee": 2, f"{other}_leg_forward": 0 if march else -18}
-    landed |= {f"{other}_knee": 0 if march else 10, "elbows": elbow}
-    swing = through if march else landed
-    swing |= {f"{other}_arm_forward": arm, f"{side}_arm_forward": -0.7 * arm}
-    return through, landed
+def _walk(side: str, other: str) -> Keys:
+    """The leg of ``side`` swings through, then it has landed in front."""
+    swing = {f"{side}_leg_forward": 18, f"{side}_knee": 54, f"{side}_ankle": 18, "elbows": 14}
+    front = {f"{side}_leg_forward": 24, f"{side}_knee": 2, f"{side}_ankle": -20}
+    rear = {f"{other}_leg_forward": -20, f"{other}_knee": 8, f"{other}_ankle": 24}
+    arms = {f"{other}_arm_forward": 26, f"{side}_arm_forward": -18, "elbows": 14}
+    return (0.24, swing), (0.24, front | rear | arms)
 
 
-def _gait(name: str, seconds: float, *stride: float) -> Action:
-    right, left = _stride("right", *stride), _stride("left", *stride)
-    keys = tuple((seconds, pose) for pose in (*right, *left))
-    return Action(name, loop=keys, repeats=(2, 3), leave=((0.35, {}),))
+def _march(side: str, other: str) -> Keys:
+    """The knee of ``side`` goes up, then the foot is back on its spot."""
+    knee = {f"{side}_leg_forward": 76, f"{side}_knee": 84}
+    arms = {f"{other}_arm_forward": 44, f"{side}_arm_forward": -30, "elbows": 60}
+    return (0.24, knee | arms), (0.24, {"elbows": 60})
 
 
 _SHAKE_LOOP = ((0.17, _SHAKE | {"right_elbow": 54}), (0.17, _SHAKE | {"right_elbow": 33}))
-_SHAKE_KEYS = (((0.6, _SHAKE),), _SHAKE_LOOP, ((0.15, _SHAKE), (0.5, {})))
-_FIVE_KEYS = (
+_SHAKE_KEYS: Script = (((0.6, _SHAKE),), _SHAKE_LOOP, ((0.15, _SHAKE), (0.5, {})))
+_FIVE_KEYS: Script = (
     ((0.55, _FIVE | {"right_elbow": 110, "right_arm_forward": 78}),),
     ((0.2, _FIVE), (0.3, _FIVE | {"right_elbow": 110, "right_arm_forward": 78})),
     ((0.5, {}),),
@@ -108,14 +106,15 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "throw",
         enter=(
-            (0.5, {"right_arm_outward": 84, "right_arm_forward": -22, "right_arm_roll": 84, "right_elbow": 96, "twist": -30,
-                   "turn": -16, "left_arm_forward": 48, "left_elbow": 20, "left_leg_forward": 10, "lean": -5}),
-            (0.2, {"right_arm_outward": 44, "right_arm_forward": 108, "right_arm_roll": 34, "right_elbow": 34, "twist": 16,
-                   "turn": 6, "left_arm_forward": 10, "left_leg_forward": 24, "left_knee": 10, "right_leg_forward": -10,
-                   "lean": 8}),
-            (0.2, {"right_arm_outward": -22, "right_arm_forward": 46, "right_arm_roll": -10, "right_elbow": 16, "twist": 34,
-                   "turn": 14, "bend": 18, "lean": 14, "left_leg_forward": 24, "left_knee": 14,
-                   "right_leg_forward": -16, "right_knee": 16}),
+            (0.5, {"right_arm_outward": 84, "right_arm_forward": -22, "right_arm_roll": 84, "right_elbow": 96,
+                   "left_arm_forward": 48, "left_elbow": 20, "left_leg_forward": 10,
+                   "twist": -30, "turn": -16, "lean": -5}),
+            (0.2, {"right_arm_outward": 44, "right_arm_forward": 108, "right_arm_roll": 34, "right_elbow": 34,
+                   "left_arm_forward": 10, "left_leg_forward": 24, "left_knee": 10, "right_leg_forward": -10,
+                   "twist": 16, "turn": 6, "lean": 8}),
+            (0.2, {"right_arm_outward": -22, "right_arm_forward": 46, "right_arm_roll": -10, "right_elbow": 16,
+                   "left_leg_forward": 24, "left_knee": 14, "right_leg_forward": -16, "right_knee": 16,
+                   "twist": 34, "turn": 14, "bend": 18, "lean": 14}),
         ),
         leave=((0.6, {}),),
     ),
@@ -143,12 +142,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "phone call",
-        enter=((0.7, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "right_arm_roll": 0,
-                      "tilt": -9}),),
+        enter=((0.7, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "tilt": -9}),),
         loop=(
-            (0.5, {"right_arm_forward": 22, "right_arm_outward": 50, "right_elbow": 139, "right_arm_roll": 2, "tilt": -12,
-                   "nod": 6}),
-            (0.5, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "right_arm_roll": 0, "tilt": -9}),
+            (0.5, {"right_arm_forward": 22, "right_arm_outward": 50, "right_elbow": 139, "tilt": -12, "nod": 6}),
+            (0.5, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "tilt": -9}),
         ),
         repeats=(1, 2),
         leave=((0.6, {}),),
@@ -204,8 +201,8 @@ ACTIONS: tuple[Action, ...] = (
             (0.7, {"arms_forward": 18, "elbows": 66, "arms_roll": -12}),
         ),
     ),
-    _gait("walk", 0.25, 16, 52, 26, 14),
-    _gait("march", 0.25, 76, 84, 44, 60),
+    Action("walk", loop=_walk("right", "left") + _walk("left", "right"), repeats=(2, 3)),
+    Action("march", loop=_march("right", "left") + _march("left", "right"), repeats=(2, 3)),
     Action("shake hands", *_SHAKE_KEYS, repeats=(2, 4), partner=_SHAKE_KEYS),
     Action("high five", *_FIVE_KEYS, repeats=(1, 2), partner=_FIVE_KEYS),
     Action(

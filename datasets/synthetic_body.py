@@ -1,7 +1,8 @@
 """The body of the synthetic set: a kinematic tree of 25 joints (layout NTU25) that joint angles drive.
 
-Body frame: x to the subject's right, y up, z to the back (right-handed), so a body at the origin of a camera's axes faces a
-camera that looks along +z. Angles are degrees, lengths metres. With all angles zero the body stands upright, limbs hanging.
+Body frame: x to the subject's right, y up, z to the back (right-handed), so a body whose axes are a camera's faces that
+camera, which looks along +z. Angles are degrees, lengths metres. With all angles zero the body stands upright, limbs
+hanging.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ Array = NDArray[np.float64]
 Pose = Mapping[str, float]
 """Angles by name; absent angles are zero. ``arms_forward`` sets ``left_arm_forward`` and ``right_arm_forward``."""
 
-# The anatomical tree is rooted at the pelvis (the layout's own tree, rooted at the spine's top, serves graphs and bone streams).
+# The layout's own tree, rooted at the top of the spine, serves graphs and bone streams; bodies move from the pelvis.
 PARENTS = (-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11)
 """Anatomical parent of every joint; the pelvis has none."""
 _OUTWARDS = (0, 1, 20, 2, 3, 4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24, 12, 13, 14, 15, 16, 17, 18, 19)
 
-# Rest pose by sideless name: the group that scales the bone, and its vector from the parent (right side) in body heights.
+# Rest pose by sideless name: the group that scales the bone, and its vector from the parent (right side) in heights.
 _REST: dict[str, tuple[str, tuple[float, float, float]]] = {
     "spine_mid": ("trunk", (0.0, 0.155, 0.005)),
     "spine_shoulder": ("trunk", (0.0, 0.120, 0.0)),
@@ -43,9 +44,10 @@ PROPORTIONS = tuple(dict.fromkeys(group for group, _ in _REST.values()))
 """Groups of bones whose length varies from subject to subject beside the height."""
 
 _X, _Y, _Z = range(3)
-# Angle name -> (joint at the end of the turning segment, axis, factor). Forward raises a limb or bends the trunk to the front.
+# Angle name -> (joint at the end of the turning segment, axis, factor). Forward raises limbs, bends the trunk forward.
+# When the pelvis leans or rolls, the legs stay upright.
 _MIDDLE: dict[str, tuple[tuple[str, int, float], ...]] = {
-    "lean": (("spine_base", _X, -1), ("left_knee", _X, 1), ("right_knee", _X, 1)),  # the pelvis tips, the legs stay upright
+    "lean": (("spine_base", _X, -1), ("left_knee", _X, 1), ("right_knee", _X, 1)),
     "roll": (("spine_base", _Z, 1), ("left_knee", _Z, -1), ("right_knee", _Z, -1)),
     "turn": (("spine_base", _Y, 1),),
     "bend": (("spine_mid", _X, -0.5), ("spine_shoulder", _X, -0.5)),
@@ -80,9 +82,9 @@ def _coordinates() -> Array:
 
 
 _COORDINATES = _coordinates()
-_SWAP = {"left": "right", "right": "left"}
-_MIRROR = [_COLUMN[_SWAP.get(n.split("_")[0], n.split("_")[0]) + n[len(n.split("_")[0]) :]] for n in ANGLES]
-_MIRROR_SIGN = np.array([-1.0 if n in ("roll", "turn", "side", "twist", "tilt", "look") else 1.0 for n in ANGLES])
+_SIDES = len(_RIGHT)
+_MIRROR = [*range(len(_MIDDLE)), *(len(_MIDDLE) + np.roll(np.arange(2 * _SIDES), _SIDES))]
+_MIRROR_SIGN = np.array([-1.0 if name in ("roll", "turn", "side", "twist", "tilt", "look") else 1.0 for name in ANGLES])
 
 
 def pose_angles(pose: Pose) -> Array:
@@ -104,7 +106,7 @@ def pose_angles(pose: Pose) -> Array:
 
 def mirror(angles: Array) -> Array:
     """Swap left and right of angles (..., A)."""
-    return angles[..., _MIRROR] * _MIRROR_SIGN
+    return np.asarray(angles[..., _MIRROR] * _MIRROR_SIGN)
 
 
 def bone_offsets(height: float, factors: Mapping[str, float]) -> Array:

@@ -1,7 +1,7 @@
 """Scenes of the synthetic set: subjects perform actions, cameras with a noisy sensor look at them.
 
-Every number is drawn from a generator seeded by what it belongs to (a subject; a performance; a performance and a camera), so
-any part of the set can be made alone and is the same as in the whole.
+Every number is drawn from a generator seeded by what it belongs to (a subject; a performance; a performance and a
+camera), so any part of the set can be made alone and is the same as in the whole.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ _LONGEST = 5.0  # seconds of a clip, where the action allows it
 _LEFT_HANDED = 0.35
 
 _UPRIGHT: Pose = {
-    "bend": 4, "nod": -2, "arms_outward": 9, "elbows": 16, "legs_outward": 4, "legs_roll": 8, "knees": 4, "legs_forward": 2,
-    "ankles": 2,
+    "bend": 4, "nod": -2, "arms_outward": 9, "elbows": 16, "legs_outward": 4, "legs_roll": 8, "knees": 4,
+    "legs_forward": 2, "ankles": 2,
 }  # fmt: skip
-# Spread of posture from subject to subject, of sway in time, and movements that have nothing to do with the action (degrees).
+# Degrees: spread of posture from subject to subject, sway in time, and movements that do not belong to the action.
 _POSTURE: Pose = {
-    "lean": 1.5, "bend": 3, "nod": 5, "arms_forward": 4, "arms_outward": 3, "arms_roll": 9, "elbows": 7, "legs_outward": 1.5,
-    "legs_roll": 4, "twist": 2, "side": 1, "tilt": 2,
+    "lean": 1.5, "bend": 3, "nod": 5, "arms_forward": 4, "arms_outward": 3, "arms_roll": 9, "elbows": 7,
+    "legs_outward": 1.5, "legs_roll": 4, "twist": 2, "side": 1, "tilt": 2,
 }  # fmt: skip
 _SWAY: Pose = {
-    "lean": 0.4, "roll": 0.5, "turn": 1.4, "bend": 0.8, "twist": 1, "look": 3.5, "nod": 1.8, "tilt": 1, "arms_forward": 1.4,
-    "arms_outward": 0.8, "arms_roll": 2, "elbows": 2, "knees": 0.4,
+    "lean": 0.4, "roll": 0.5, "turn": 1.4, "bend": 0.8, "twist": 1, "look": 3.5, "nod": 1.8, "tilt": 1,
+    "arms_forward": 1.4, "arms_outward": 0.8, "arms_roll": 2, "elbows": 2, "knees": 0.4,
 }  # fmt: skip
 _FIDGETS: tuple[Pose, ...] = (
-    {"look": 28}, {"look": -28}, {"nod": 16}, {"tilt": 12}, {"roll": 4, "side": -5}, {"left_elbow": 22, "left_arm_forward": 6},
-    {"right_elbow": 22, "right_arm_forward": 6}, {"left_arm_outward": 10}, {"twist": 14},
+    {"look": 28}, {"look": -28}, {"nod": 16}, {"tilt": 12}, {"twist": 14}, {"roll": 4, "side": -5},
+    {"left_elbow": 22, "left_arm_forward": 6}, {"right_elbow": 22, "right_arm_forward": 6}, {"left_arm_outward": 10},
 )  # fmt: skip
 
 _TRUNK, _ENDS = [0, 1, 2, 3, 20], [7, 11, 15, 19, 21, 22, 23, 24]
@@ -138,8 +138,9 @@ def perform(label: int, subject: int, take: int, partner: int) -> Performance:
         poses = mirror(poses) if left_handed else poses
         program = PchipInterpolator(times, poses)(np.clip(clock, 0, times[-1]))
         rest = _idle(actor, clock, random)
-        bodies.append(stand(forward_kinematics(rest + program, actor.offsets)))
-        idle.append(stand(forward_kinematics(rest + poses[0], actor.offsets)))
+        facing = turn_about_y(0.0 if actor is actors[0] else 180.0).T
+        bodies.append(stand(forward_kinematics(rest + program, actor.offsets)) @ facing)
+        idle.append(stand(forward_kinematics(rest + poses[0], actor.offsets)) @ facing)
 
     heading = random.normal(0, 30)
     if len(actors) == 2:
@@ -166,8 +167,8 @@ def _idle(actor: Subject, clock: Array, random: np.random.Generator) -> Array:
 
 
 def _meet(bodies: Sequence[Array], action: Action, mirrored: Sequence[bool], moment: int) -> list[Array]:
-    """Turn the second person towards the first and place both so that their contact joints meet in frame ``moment``."""
-    first, second = bodies[0], bodies[1] @ turn_about_y(180.0).T
+    """Place two persons who face each other so that their contact joints meet in frame ``moment``."""
+    first, second = bodies
     joints = [NTU25.joints.index(name) for name in action.contact]
     here, there = (NTU25.flip[joint] if left else joint for joint, left in zip(joints, mirrored, strict=True))
     apart = (first[moment, here] - second[moment, there]) * (1, 0, 1)
@@ -177,9 +178,9 @@ def _meet(bodies: Sequence[Array], action: Action, mirrored: Sequence[bool], mom
 def observe(performance: Performance, camera: int) -> Array:
     """What the sensor of a camera reports of a performance.
 
-    The camera is set up anew for every take, so its height, aim and distance vary. Noise is correlated in time, grows with the
-    distance and where the trunk hides a joint; limbs are lost for a while (the sensor then holds or misplaces them), and some
-    are badly seen throughout.
+    The camera is set up anew for every take, so its height, aim and distance vary. Noise is correlated in time, grows
+    with the distance and where the trunk hides a joint; limbs are lost for a while (the sensor then holds or misplaces
+    them), and some are badly seen throughout.
 
     Args:
         performance: what is seen.
@@ -207,9 +208,11 @@ def observe(performance: Performance, camera: int) -> Array:
 
 
 def project(points: Array, camera: int, random: np.random.Generator) -> Array:
-    """World coordinates (..., 3) to those of a camera, which stands roughly as ``CAMERAS`` says and looks at the middle."""
+    """World coordinates (..., 3) to those of a camera that stands and looks roughly as ``CAMERAS`` says."""
     yaw, height, distance = CAMERAS[camera]
-    yaw, height, distance = random.normal(yaw, 4), height + random.uniform(-0.6, 0.6), distance + random.uniform(-0.5, 0.5)
+    yaw = random.normal(yaw, 4)
+    height += random.uniform(-0.6, 0.6)
+    distance += random.uniform(-0.5, 0.5)
     pitch = np.arctan2(height - MIDDLE, distance) + np.radians(random.normal(0, 15))
     roll = np.radians(random.normal(0, 15))
     down = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])

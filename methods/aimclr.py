@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from datasets.augment import BASIC, AugmentConfig
+from datasets.augment import BASIC
 from engine.config import Config, knob
 from methods.base import Step
 from methods.blocks import distribution_loss, energy_drop, info_nce, mined_nce, nearest_neighbours
@@ -38,7 +38,6 @@ class MiningConfig(Config):
 class AimCLRConfig(MomentumMethodConfig):
     """AimCLR's settings."""
 
-    augment: AugmentConfig = knob(AugmentConfig(blur_normalise=True), "strengths of the augmentations")
     extreme: tuple[str, ...] = knob(EXTREME, "what the extreme view adds to crop and shear")
     eadm: EADMConfig = knob(EADMConfig(), "energy-based attention-guided drop")
     d3m: bool = knob(True, "distribution divergence minimisation")
@@ -55,7 +54,6 @@ class AimCLR(SkeletonCLR):
     recipes = {
         "released": {
             "moco.key_init": "independent",
-            "augment.blur_normalise": False,
             "augment.noise_absent": True,
             "extreme": ("flip", "rotate", "noise", "blur", "axis_mask"),
             "eadm.temporal": "elements",

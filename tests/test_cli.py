@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import run_bench
@@ -27,13 +28,15 @@ TINY = (
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run a command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
 
     def call(*arguments: str, code: int = 0) -> Result:
         result = CliRunner().invoke(run_bench.main, arguments)
         assert result.exit_code == code, (result.output, result.exception)
         return result
 
-    return call
+    yield call
+    torch.set_num_threads(threads)
 
 
 def test_a_run_ends_with_a_leaderboard(cli, tmp_path):

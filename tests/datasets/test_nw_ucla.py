@@ -212,15 +212,18 @@ def test_not_prepared_shows_the_command(tmp_path):
     assert command in str(caught.value)
 
 
-def test_other_rotation_is_a_store_of_its_own(tmp_path, source):
+def test_other_preparation_is_a_store_of_its_own(tmp_path, source):
     plain, _ = prepare(tmp_path, source)
-    framewise, _ = prepare(tmp_path, source, "frame")
-    assert plain.folder != framewise.folder
-    assert framewise.load("xview").name == "nw_ucla:frame/xview"
-    assert plain.load("xview").digest != framewise.load("xview").digest
-    assert framewise.prepared().manifest["rules"]["rotation"] == "frame"
-    with pytest.raises(BenchError, match=r"no such layout or rotation 'frames'\. Did you mean 'frame'"):
-        NorthwesternUCLA(tmp_path, "frames").prepare(source, quiet)
+    other, _ = prepare(tmp_path, source, "kinect20+released")
+    assert plain.folder != other.folder
+    split = other.load("xview")
+    assert split.name == "nw_ucla:kinect20+released/xview"
+    assert split.layout == KINECT20
+    assert plain.load("xview").digest != split.digest
+    assert other.prepared().manifest["rules"]["rotation"] == "released"
+    assert not split.train.clips[:, :, :, KINECT20.centre].any()
+    with pytest.raises(BenchError, match=r"no such layout or preparation 'release'\. Did you mean 'released'"):
+        NorthwesternUCLA(tmp_path, "release").prepare(source, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -249,11 +252,17 @@ def test_real_clips_are_clean(real):
     split = dataset.load("xview")
     clips = split.train.clips
     assert clips.isfinite().all()
-    assert not clips[:, :, :, KINECT20.centre].any()
     assert split.train.presence.all()
-    left, right = KINECT20.shoulders
-    assert (clips[:, 0, :, right] - clips[:, 0, :, left] > -0.05).float().mean() > 0.98
-    assert clips[:, 1, :, 3].median() > 0.1  # heads are above the shoulders
+    left, right = NTU25.shoulders
+    line = (clips[:, :, :, right] - clips[:, :, :, left]).mean(dim=2)  # (N, C, M)
+    assert (line[:, 0] > -1e-6).all()
+    assert line[:, 2].abs().max() < 1e-5
+    assert (clips[:, 1, :, 3] - clips[:, 1, :, NTU25.centre]).median() > 0.1  # heads are above the shoulders
+    # The trajectory is kept: who walks moves, and only the first frame's centre joint is (nearly) the origin.
+    centre = clips[:, :, :, NTU25.centre, 0]
+    assert centre[:, :, 0].norm(dim=1).median() < 0.02
+    walking = split.train.labels == split.classes.index("walk around")
+    assert centre[walking].flatten(1).std(dim=1).median() > 0.1
     fit, held_out = split.validation()
     assert set(split.train.groups["camera"][held_out]) == {2}
     assert len(fit) + len(held_out) == 1020

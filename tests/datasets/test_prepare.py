@@ -237,3 +237,19 @@ def test_inspect_names_frame_and_joint():
         inspect(clip[:0], KINECT20)
     with pytest.raises(BadClipError, match="all 4 frames are zero"):
         inspect(clip * 0, KINECT20)
+
+
+def test_centring_on_the_first_frame_keeps_the_trajectory_and_the_distance_of_two_persons():
+    generator = np.random.default_rng(3)
+    raw = generator.normal(size=(9, 2, 20, 3)) + 5
+    raw[4:6, 0] = 0  # the first person appears in the second recording's third frame only
+    offsets = np.array([0, 4, 9])
+    rules = Preparation(frames=4, centring="first", rotation="none")
+    clips, _ = prepare_clips(raw, offsets, KINECT20, rules)
+    np.testing.assert_allclose(clips[0].swapaxes(0, 1), raw[:4] - raw[0, 0, KINECT20.centre], atol=1e-6)
+    last = Preparation(frames=5, centring="first", rotation="none")
+    second, _ = prepare_clips(raw, offsets, KINECT20, last)
+    expected = raw[4:] - raw[4, 1, KINECT20.centre]
+    np.testing.assert_allclose(second[1, 1], expected[:, 1], atol=1e-6)
+    np.testing.assert_allclose(second[1, 0, 2:], expected[2:, 0], atol=1e-6)
+    assert not second[1, 0, :2].any()
