@@ -50,7 +50,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     table = Table(
-        "encoder", "precision", "channels-last, clips/s", "plain, clips/s", "ratio", title=f"{arguments.threads} threads"
+        "encoder",
+        "precision",
+        "channels-last, clips/s",
+        "plain, clips/s",
+        "ratio",
+        title=f"{arguments.threads} threads",
     )
     for name, config in SETTINGS.items():
         for precision in ("float32", "bf16"):

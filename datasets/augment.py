@@ -244,11 +244,12 @@ def augment(
             pending = matrix if pending is None else matrix @ pending
             continue
         if name not in _OPERATIONS:
-            raise BenchError(f"Unknown augmentation {name!r}.{suggestion(name, OPERATIONS)} Known: {', '.join(OPERATIONS)}.")
+            raise BenchError(
+                f"Unknown augmentation {name!r}.{suggestion(name, OPERATIONS)} Known: {', '.join(OPERATIONS)}."
+            )
         if pending is not None and name not in commuting:
             x, pending = transform(x, pending), None
         x = _OPERATIONS[name](x, config, layout, generator)
     if pending is not None:
         x = transform(x, pending)
     return from_storage(x)
-

@@ -11,7 +11,17 @@ from engine.config import BenchError
 
 _LEFT = re.compile(r"(^|[_\W])(l|left)(?=[_\W]|$)|left", re.IGNORECASE)
 _RIGHT = re.compile(r"(^|[_\W])(r|right)(?=[_\W]|$)|right", re.IGNORECASE)
-_CENTRES = ("spineshoulder", "shouldercenter", "shouldercentre", "neck", "chest", "thorax", "spine", "hipcenter", "pelvis")
+_CENTRES = (
+    "spineshoulder",
+    "shouldercenter",
+    "shouldercentre",
+    "neck",
+    "chest",
+    "thorax",
+    "spine",
+    "hipcenter",
+    "pelvis",
+)
 
 
 def _side(name: str) -> str:
@@ -84,7 +94,9 @@ class Layout:
                     bones[other] = joint
                     frontier.append(other)
         if len(bones) != count:
-            raise BenchError(f"Layout {name!r}: parents must form one tree; {count - len(bones)} joints are not connected.")
+            raise BenchError(
+                f"Layout {name!r}: parents must form one tree; {count - len(bones)} joints are not connected."
+            )
         shoulders = tuple(
             next((v for v, joint in enumerate(joints) if _side(joint) == side and "shoulder" in joint.lower()), -1)
             for side in ("left", "right")
@@ -117,7 +129,9 @@ class Layout:
         for v in self.order:
             if v not in middle:
                 limb[v] = limb.get(self.bones[v], v)
-        limbs = [tuple(sorted(v for v, root in limb.items() if root == start)) for start in dict.fromkeys(limb.values())]
+        limbs = [
+            tuple(sorted(v for v, root in limb.items() if root == start)) for start in dict.fromkeys(limb.values())
+        ]
         return tuple(part for part in (tuple(sorted(middle)), *sorted(limbs)) if part)
 
 

@@ -80,9 +80,7 @@ def drop_edges(adjacency: Tensor, layers: int, drop_max: float, add_max: float, 
     return (dropped + added) * mass / (mass + added.sum(dim=(1, 2, 3), keepdim=True))
 
 
-def adain(
-    clips: Tensor, partner: Tensor, statistics: Literal["TV", "V"] = "TV", skip_absent: bool = False
-) -> Tensor:
+def adain(clips: Tensor, partner: Tensor, statistics: Literal["TV", "V"] = "TV", skip_absent: bool = False) -> Tensor:
     """Give every clip the mean and deviation, per person and coordinate, of its partner's clip (skeleton AdaIN).
 
     Args:

@@ -52,18 +52,26 @@ _GUARD = {"arms_forward": 38, "elbows": 112, "arms_roll": -12, "legs_outward": 3
 _SEATED = {"legs_forward": 94, "knees": 96, "ankles": 2, "arms_forward": 32, "elbows": 38, "legs_outward": 3}
 _RISING = {"legs_forward": 70, "knees": 80, "ankles": 10, "lean": 22, "bend": 26, "arms_forward": 40, "elbows": 24}
 _DOWN = {"lean": 46, "bend": 44, "legs_forward": 48, "knees": 68, "ankles": 18, "nod": 6}
+_SIP = {"right_arm_outward": 6, "right_arm_roll": -40, "right_elbow": 122}
+_PHONE = {"right_arm_forward": 30, "right_arm_outward": 66, "right_arm_roll": 48, "right_elbow": 144, "tilt": -12}
 _LIFTED = {"right_leg_forward": 82, "right_knee": 92, "right_ankle": -12, "left_knee": 4, "arms_outward": 9}
 _SHAKE = {"right_arm_forward": 44, "right_elbow": 40, "right_arm_roll": -14, "bend": 5}
 _FIVE = {"right_arm_forward": 116, "right_arm_outward": 12, "right_elbow": 30}
 
 
 def _walk(side: str, other: str) -> Keys:
-    """The leg of ``side`` swings through, then it has landed in front."""
-    swing = {f"{side}_leg_forward": 18, f"{side}_knee": 54, f"{side}_ankle": 18, "elbows": 14}
+    """The leg of ``side`` swings through, then it has landed in front, soon enough that no foot slides."""
+    swing = {
+        f"{side}_leg_forward": 31,
+        f"{side}_knee": 54,
+        f"{side}_ankle": 14,
+        f"{other}_leg_forward": -8,
+        "elbows": 14,
+    }
     front = {f"{side}_leg_forward": 24, f"{side}_knee": 2, f"{side}_ankle": -20}
     rear = {f"{other}_leg_forward": -20, f"{other}_knee": 8, f"{other}_ankle": 24}
     arms = {f"{other}_arm_forward": 26, f"{side}_arm_forward": -18, "elbows": 14}
-    return (0.24, swing), (0.24, front | rear | arms)
+    return (0.3, swing | {"elbows": 14}), (0.18, front | rear | arms)
 
 
 def _march(side: str, other: str) -> Keys:
@@ -130,23 +138,18 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "drink",
-        enter=((0.7, {"right_arm_forward": 50, "right_elbow": 124, "right_arm_roll": -38, "right_arm_outward": 12}),),
+        enter=((0.7, _SIP | {"right_arm_forward": 60}),),
         loop=(
-            (0.35, {"right_arm_forward": 62, "right_elbow": 128, "right_arm_roll": -38, "right_arm_outward": 16,
-                    "nod": -22}),
-            (0.6, {"right_arm_forward": 66, "right_elbow": 130, "right_arm_roll": -38, "right_arm_outward": 18,
-                   "nod": -27}),
-            (0.3, {"right_arm_forward": 50, "right_elbow": 122, "right_arm_roll": -38, "right_arm_outward": 12}),
+            (0.35, _SIP | {"right_arm_forward": 76, "nod": -24}),
+            (0.6, _SIP | {"right_arm_forward": 84, "nod": -32}),
+            (0.3, _SIP | {"right_arm_forward": 60}),
         ),
         leave=((0.6, {}),),
     ),
     Action(
         "phone call",
-        enter=((0.7, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "tilt": -9}),),
-        loop=(
-            (0.5, {"right_arm_forward": 22, "right_arm_outward": 50, "right_elbow": 139, "tilt": -12, "nod": 6}),
-            (0.5, {"right_arm_forward": 20, "right_arm_outward": 46, "right_elbow": 138, "tilt": -9}),
-        ),
+        enter=((0.7, _PHONE),),
+        loop=((0.5, _PHONE | {"right_arm_outward": 70, "tilt": -16, "nod": 6}), (0.5, _PHONE)),
         repeats=(1, 2),
         leave=((0.6, {}),),
     ),

@@ -19,12 +19,15 @@ from engine.config import BenchError, Config, knob
 class STGCNConfig(Config):
     """Settings of ST-GCN."""
 
-    width: int = knob(16, "channels of the first block; the published network is 64 wide, the field uses a quarter", ge=1)
+    width: int = knob(
+        16, "channels of the first block; the published network is 64 wide, the field uses a quarter", ge=1
+    )
     dim: int = knob(256, "feature width, the last block's channels (ActCLR paper, sec. 4.1)", ge=1)
     kernel: int = knob(9, "temporal kernel", unit="frames", ge=1)
     dropout: float = knob(0.5, "dropout in blocks 2 to 10 (released code)", ge=0, lt=1)
     init: Literal["normal", "torch"] = knob(
-        "normal", "normal: N(0, 0.02) weights, zero biases, BatchNorm weights N(1, 0.02) (released code); torch: its defaults"
+        "normal",
+        "normal: N(0, 0.02) weights, zero biases, BatchNorm weights N(1, 0.02) (released code); torch: its defaults",
     )
     absent: Literal["keep", "skip"] = knob(
         "keep", "keep: absent persons pass through and count in the average (released code); skip: neither"
@@ -58,7 +61,14 @@ class Block(nn.Module):
     """Graph convolution, then temporal convolution, with a residual connection."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, stride: int, residual: bool, dropout: float, kernel: int, shape: tuple[int, int]
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: int,
+        residual: bool,
+        dropout: float,
+        kernel: int,
+        shape: tuple[int, int],
     ) -> None:
         super().__init__()
         self.graph = GraphConvolution(channels_in, channels_out, *shape)
@@ -90,6 +100,7 @@ class STGCN(Encoder):
 
     Config = STGCNConfig
     config: STGCNConfig
+    budgets = {"quick": {"dropout": 0.0, "init": "torch", "absent": "skip"}}
 
     def __init__(self, config: STGCNConfig, layout: Layout, frames: int, persons: int) -> None:
         super().__init__(config, layout, frames, persons)
@@ -119,7 +130,9 @@ class STGCN(Encoder):
         stored = to_storage(clips)
         count, persons, frames, joints, coordinates = stored.shape
         if joints != len(self.layout) or coordinates != 3:
-            raise BenchError(f"Encoder for layout {self.layout.name!r} ({len(self.layout)} joints x 3) got {joints} x {coordinates}.")
+            raise BenchError(
+                f"Encoder for layout {self.layout.name!r} ({len(self.layout)} joints x 3) got {joints} x {coordinates}."
+            )
         bodies = stored.reshape(count * persons, frames, joints * coordinates)
         rows: Tensor | None = None
         if self.config.absent == "skip" and persons > 1:
@@ -165,7 +178,13 @@ def convert_released(state: Mapping[str, Tensor], prefix: str = "encoder_q.") ->
         state: released tensors (key map: aimclr.md 2.4, hiclr.md 8.1); a ``module.`` prefix is dropped.
         prefix: which encoder to take.
     """
-    names = {"tcn.0": "norm_in", "tcn.2": "temporal", "tcn.3": "norm_out", "residual": "shortcut", "gcn.conv": "graph.conv"}
+    names = {
+        "tcn.0": "norm_in",
+        "tcn.2": "temporal",
+        "tcn.3": "norm_out",
+        "residual": "shortcut",
+        "gcn.conv": "graph.conv",
+    }
     converted: dict[str, Tensor] = {}
     for key, value in state.items():
         key = key.removeprefix("module.")
@@ -188,5 +207,3 @@ def convert_released(state: Mapping[str, Tensor], prefix: str = "encoder_q.") ->
                 value = value.flatten(1)
             converted[f"blocks.{index_text}.{rest}"] = value
     return converted
-
-

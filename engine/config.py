@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Overrides = Mapping[str, Any]
 """A flat table ``{"dotted.path": value}`` of changes to a config; recipes, budgets, presets and ablations are such tables."""
@@ -36,6 +36,16 @@ def knob(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:
     return Field(default, description=f"{doc} [{unit}]" if unit else doc, **limits)
 
 
+def native_precision() -> Literal["float32", "bf16"]:
+    """``bf16`` where this machine multiplies it in hardware (a GPU, or a CPU with AMX or AVX-512 BF16), else ``float32``."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
+
+
 class TrainConfig(Config):
     """Settings of the shared training loop; batch and learning rate are global, whatever the number of devices."""
 
@@ -50,12 +60,21 @@ class TrainConfig(Config):
     milestones: tuple[int, ...] = knob((250,), "step schedule: multiply by gamma in epochs after these (1-based)")
     gamma: float = knob(0.1, "step schedule: factor", gt=0)
     warmup_steps: int = knob(0, "linear warm-up", unit="steps", ge=0)
-    precision: Literal["float32", "bf16"] = knob("float32", "bf16 = autocast of the network; losses stay float32")
+    precision: Literal["float32", "bf16", "auto"] = knob(
+        "float32",
+        "bf16 = autocast of the encoder, losses stay float32; auto becomes bf16 or float32 as the machine is built",
+    )
     drop_last: bool = knob(True, "drop the last incomplete batch")
     clip_norm: float | None = knob(None, "clip the gradient's L2 norm")
     recalibrate: bool = knob(
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
     )
+
+    @field_validator("precision")
+    @classmethod
+    def _decide(cls, value: str) -> str:
+        """Settle ``auto`` here, so that what was used is part of every key."""
+        return native_precision() if value == "auto" else value
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -151,7 +151,10 @@ def _literal(node: ast.ClassDef, name: str, default: Any) -> Any:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if [getattr(target, "id", "") for target in targets] == [name]:
-                return ast.literal_eval(statement.value)
+                try:
+                    return ast.literal_eval(statement.value)
+                except ValueError:  # computed, e.g. an f-string: nothing is imported just to list names
+                    return default
     return default
 
 

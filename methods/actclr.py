@@ -17,7 +17,7 @@ from engine.config import BenchError, Config, knob
 from methods.actionlet import ActionletConfig, DistillConfig, difference_activation, distill, mixture_weights
 from methods.base import Context, Step
 from methods.blocks import MomentumConfig
-from methods.skeletonclr import MomentumMethodConfig, SkeletonCLR
+from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
 Branch = Literal["mats", "q", "t", "m"]
 
@@ -26,19 +26,25 @@ class ViewConfig(Config):
     """Augmentations and their curriculum."""
 
     normal: tuple[str, ...] = knob(NORMAL, "T_act: what the normal view adds to crop and shear")
-    strong: tuple[str, ...] = knob(("noise",), "T_non on the non-actionlet region; released code: all of normal and more")
+    strong: tuple[str, ...] = knob(
+        ("noise",), "T_non on the non-actionlet region; released code: all of normal and more"
+    )
     strong_noise_sd: float = knob(0.05, "noise of the strong set (paper, Table 7)", unit="m", ge=0)
     relation: Literal["chained", "independent"] = knob(
         "chained", "strong view refines the normal one (Eq. 7) or is drawn for itself (released code)"
     )
-    curriculum: bool = knob(False, "3 and 1 (5 and 3) random operations in the second and last third of training (code)")
+    curriculum: bool = knob(
+        False, "3 and 1 (5 and 3) random operations in the second and last third of training (code)"
+    )
     plain_tail: float = knob(0.0, "last share of training without any augmentation; released run: 1/7", ge=0, lt=1)
 
 
 class SAFPConfig(Config):
     """Semantic-aware feature pooling."""
 
-    weight: float = knob(1.0, "share of the actionlet-pooled embedding in the key: 1 (paper), 0.5 (code), 0 = off", ge=0, le=1)
+    weight: float = knob(
+        1.0, "share of the actionlet-pooled embedding in the key: 1 (paper), 0.5 (code), 0 = off", ge=0, le=1
+    )
     online: float = knob(0.0, "the same share in the student's embedding (Table 9)", ge=0, le=1)
 
 
@@ -69,6 +75,7 @@ class ActCLR(SkeletonCLR):
     config: ActCLRConfig
     init_from = "aimclr"
     cost = 5.0
+    budgets = {"quick": {name: value for name, value in QUICK.items() if name != "moco.temperature"}}
     recipes = {
         "released": {
             "actionlet.anchor": "batch",

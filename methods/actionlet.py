@@ -16,11 +16,15 @@ from methods.blocks import Embedder
 class ActionletConfig(Config):
     """Difference activation mapping: where a clip differs from the average motion."""
 
-    anchor: Literal["dataset", "batch"] = knob("dataset", "average of all training clips (Eq. 2) or of the batch (code)")
+    anchor: Literal["dataset", "batch"] = knob(
+        "dataset", "average of all training clips (Eq. 2) or of the batch (code)"
+    )
     anchor_norm: Literal["running", "batch"] = knob(
         "running", "BatchNorm of the anchor's pass: running statistics, or those of the anchor alone (code)"
     )
-    encoder: Literal["momentum", "online"] = knob("momentum", "network that sees the difference: momentum (paper), online (code)")
+    encoder: Literal["momentum", "online"] = knob(
+        "momentum", "network that sees the difference: momentum (paper), online (code)"
+    )
     mode: Literal["ramp", "binary", "relative"] = knob(
         "ramp", "clip the scaled map to 0..1 (code); threshold it; or divide by each clip's maximum"
     )

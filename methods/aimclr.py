@@ -10,7 +10,7 @@ from datasets.augment import BASIC
 from engine.config import Config, knob
 from methods.base import Step
 from methods.blocks import distribution_loss, energy_drop, info_nce, mined_nce, nearest_neighbours
-from methods.skeletonclr import MomentumMethodConfig, SkeletonCLR
+from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
 EXTREME = ("flip", "rotate", "time_flip", "noise", "blur", "axis_mask")
 """The paper's six further augmentations, in the order of the code at paper time (aimclr.md 3.2)."""
@@ -19,9 +19,13 @@ EXTREME = ("flip", "rotate", "time_flip", "noise", "blur", "axis_mask")
 class EADMConfig(Config):
     """Energy-based attention-guided drop module."""
 
-    on: bool = knob(True, "use it; off equals the code published with the paper, where it does nothing (aimclr.md 8.13)")
+    on: bool = knob(
+        True, "use it; off equals the code published with the paper, where it does nothing (aimclr.md 8.13)"
+    )
     threshold: float = knob(0.7, "attention above which positions are dropped (released code)", gt=0.5, lt=1)
-    temporal: Literal["frames", "elements"] = knob("frames", "drop joints and frames (paper) or joints and elements (code)")
+    temporal: Literal["frames", "elements"] = knob(
+        "frames", "drop joints and frames (paper) or joints and elements (code)"
+    )
 
 
 class MiningConfig(Config):
@@ -51,6 +55,8 @@ class AimCLR(SkeletonCLR):
     Config = AimCLRConfig
     config: AimCLRConfig
     cost = 7.0
+    # In a queue that holds every clip of a small set, the nearest neighbour is the clip's own earlier key (aimclr.md 8.16).
+    budgets = {"quick": {**QUICK, "nnm.on": False}}
     recipes = {
         "released": {
             "moco.key_init": "independent",
@@ -91,9 +97,7 @@ class AimCLR(SkeletonCLR):
             eadm = self.config.eadm
             students.append(self.online.embed(energy_drop(maps, eadm.threshold, eadm.temporal)))
         key = self.key(key_view)
-        return aimclr_losses(
-            self.scores(query, key), [self.scores(z, key) for z in students], self.config, step.epoch
-        )
+        return aimclr_losses(self.scores(query, key), [self.scores(z, key) for z in students], self.config, step.epoch)
 
 
 def aimclr_losses(query: Tensor, students: list[Tensor], config: AimCLRConfig, epoch: int) -> dict[str, Tensor]:

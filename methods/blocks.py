@@ -152,7 +152,9 @@ def energy_drop(
         variance = energy.sum(dim=(3, 4), keepdim=True) / (maps.shape[3] * maps.shape[4] - 1)
         attention = torch.sigmoid(energy / (4 * (variance + balance)) + 0.5)
         joints = attention.mean(dim=(2, 3), keepdim=True) < threshold
-        moments = attention < threshold if temporal == "elements" else attention.mean(dim=(2, 4), keepdim=True) < threshold
+        moments = (
+            attention < threshold if temporal == "elements" else attention.mean(dim=(2, 4), keepdim=True) < threshold
+        )
         scale = _inverse_share(joints) * _inverse_share(moments)
     return maps * (joints * scale) * moments
 

@@ -13,7 +13,7 @@ from datasets.strong import MaskKind, Scope, adain, apply_mask, cyclic_partner, 
 from engine.config import BenchError, Config, knob
 from methods.base import Context, Step
 from methods.blocks import distribution_loss, info_nce, mined_nce, nearest_neighbours
-from methods.skeletonclr import MomentumMethodConfig, SkeletonCLR
+from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
 SETS = ("BA", "NA", "MASK", "DAE", "ADAIN")
 
@@ -87,6 +87,7 @@ class HiCLR(SkeletonCLR):
     Config = HiCLRConfig
     config: HiCLRConfig
     cost = 10.0
+    budgets = {"quick": {**QUICK, "nnm.on": False}}
     recipes = {
         "released": {"moco.key_init": "independent", "augment.noise_absent": True, "hierarchy.form": "ce"},
     }
@@ -118,7 +119,9 @@ class HiCLR(SkeletonCLR):
             )
         unknown = {name for branch in (*config.branches, config.key_set) for name in branch} - set(SETS)
         if unknown:
-            raise BenchError(f"Unknown augmentation set {', '.join(sorted(unknown))} in hiclr.branches. Known: {', '.join(SETS)}.")
+            raise BenchError(
+                f"Unknown augmentation set {', '.join(sorted(unknown))} in hiclr.branches. Known: {', '.join(SETS)}."
+            )
         if any("DAE" in branch for branch in config.branches) and self.encoder.adjacency is None:
             raise BenchError("hiclr: drop/add edges (DAE) needs a graph encoder such as stgcn.")
         self.fill = nn.Parameter(torch.zeros(1), requires_grad=config.mask.fill == "learned")

@@ -20,6 +20,21 @@ class MomentumMethodConfig(MethodConfig):
     augment: AugmentConfig = knob(AugmentConfig(), "strengths of the augmentations")
 
 
+QUICK = {
+    "train.epochs": 30,
+    "train.batch": 32,
+    "train.optimiser": "adamw",
+    "train.lr": 1e-3,
+    "train.schedule": "cosine",
+    "train.warmup_steps": 50,
+    "train.precision": "auto",
+    "moco.queue": 1024,
+    "moco.momentum": 0.99,
+    "moco.temperature": 0.1,
+}
+"""Budget ``quick``: settings that learn within minutes on a thousand clips (docs/methods.md says what was measured)."""
+
+
 class SkeletonCLR(Method):
     """SkeletonCLR."""
 
@@ -27,6 +42,7 @@ class SkeletonCLR(Method):
     Config = MomentumMethodConfig
     config: MomentumMethodConfig
     recipes = {"released": {"moco.key_init": "independent"}}
+    budgets = {"quick": QUICK}
     cost = 4.0
 
     def __init__(self, config: MomentumMethodConfig, context: Context) -> None:
