@@ -162,21 +162,9 @@ def test_the_example_method_appears_in_the_table(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     example = ROOT / "docs" / "examples" / "my_method.py"
     options = [
-        "--methods",
-        f"{example}:MyCLR",
-        "--datasets",
-        f"{PLUGINS}:Tiny",
-        "--set",
-        f"encoder={PLUGINS}:TinyEncoder",
-    ]
-    options += [
-        "--set",
-        "myclr.train.epochs=2",
-        "--set",
-        "myclr.train.batch=8",
-        "--set",
-        "linear.epochs=5",
-    ]
+        "--methods", f"{example}:MyCLR", "--datasets", f"{PLUGINS}:Tiny", "--set", f"encoder={PLUGINS}:TinyEncoder",
+        "--set", "myclr.train.epochs=2", "--set", "myclr.train.batch=8", "--set", "linear.epochs=5",
+    ]  # fmt: skip
     result = CliRunner().invoke(run_bench.main, options)
     assert result.exit_code == 0, result.output
     table = (tmp_path / "results" / "leaderboard.csv").read_text()

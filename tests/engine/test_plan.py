@@ -54,7 +54,7 @@ def test_a_method_that_starts_from_another_shares_its_run(world):
     assert list(pretrains) == ["random", "raw", "tinyclr", "tinynext"]
     assert pretrains["tinynext"].parents[0].key == pretrains["tinyclr"].key
     assert labels(world.plan("TinyNext", "knn"), "pretrain") == ["random", "raw", "tinyclr", "tinynext"]
-    assert labels(world.plan("TinyNext", "knn"), "evaluate") == ["random", "raw", "tinynext"]
+    assert labels(world.plan("TinyNext", "knn"), "evaluate") == ["random", "raw", "tinyclr", "tinynext"]
 
 
 def test_seeds_and_streams_multiply(world):
