@@ -100,7 +100,10 @@ def check_store(
     by_frame = prepared.manifest.get("rules", {}).get("centring", "frame") == "frame"
     centred = np.array([not by_frame or not clip[:, :, joint].any() for clip in clips], bool)
     reach = np.array(
-        [np.sqrt((np.nan_to_num(clip - clip[:, :, joint, None], posinf=0, neginf=0) ** 2).sum(-1).max()) for clip in clips]
+        [
+            np.sqrt((np.nan_to_num(clip - clip[:, :, joint, None], posinf=0, neginf=0) ** 2).sum(-1).max())
+            for clip in clips
+        ]
     )
     same = _same(clips)
     unique, counts = np.unique(ids.astype(str), return_counts=True)
@@ -109,9 +112,7 @@ def check_store(
     problems += _noted(unique[counts > 1], "ids occur more than once")
     problems += _noted(ids[~finite], "clips hold NaN or infinity")
     problems += _noted(ids[zero], "clips are all zero")
-    problems += _noted(
-        ids[~centred], f"clips whose centre joint {prepared.layout.joints[joint]} is not 0"
-    )
+    problems += _noted(ids[~centred], f"clips whose centre joint {prepared.layout.joints[joint]} is not 0")
     warnings = _noted(ids[lengths == 1], "clips have a single frame (no motion)")
     warnings += _noted(ids[(lengths > 1) & (lengths < 10)], "clips have fewer than 10 frames")
     warnings += _noted(

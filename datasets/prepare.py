@@ -102,7 +102,7 @@ def centre_first(raw: Float, start: NDArray[np.int64], pieces: NDArray[np.int64]
         pieces: (N,) frames of each.
         joint: the centre joint.
     """
-    present = raw.any(axis=(-1, -2))  # (F, M)
+    present: NDArray[np.bool_] = np.asarray(raw.any(axis=(-1, -2)))  # (F, M)
     body = present[start].argmax(axis=1)
     origin = np.repeat(raw[start, body, joint], pieces, axis=0)
     return np.where(present[..., None, None], raw - origin[:, None, None, :], 0)

@@ -20,7 +20,8 @@ def draw_mask(
     """Hidden positions (N, T, V) bool.
 
     Args:
-        count, frames: N, T.
+        count: N.
+        frames: T.
         layout: skeleton.
         ratio: share hidden, rounded down to whole joints, parts or frames.
         kind: ``frame_joint``: other joints in every frame (released); ``joint``: the same joints in all frames;

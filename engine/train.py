@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -194,6 +195,7 @@ def _save(path: Path, method: Method, optim: torch.optim.Optimizer, curve: list[
     with partial.open("wb") as file:
         torch.save({"method": method.state_dict(), "optimiser": optim.state_dict(), "curve": curve}, file)
         file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

@@ -75,7 +75,8 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         memory.fill_uninitialized_memory = before[1]
 
 
-def _build(stage: Stage, bench: Bench) -> Method:
+def build_method(stage: Stage, bench: Bench) -> Method:
+    """A stage's method, freshly initialised, on the device."""
     split = bench.split(stage)
     _, _, frames, _, persons = split.train.clips.shape
     context = Context(
@@ -93,7 +94,7 @@ def _build(stage: Stage, bench: Bench) -> Method:
 
 def _pretrain(stage: Stage, bench: Bench) -> Record:
     split = bench.split(stage)
-    method = _build(stage, bench)
+    method = build_method(stage, bench)
     earlier_epochs = 0
     for parent in stage.parents:
         method.start_from(_weights(parent, bench))
@@ -124,7 +125,7 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
 def _features(stage: Stage, bench: Bench) -> Record:
     (parent,) = stage.parents
     split = bench.split(stage)
-    method = _build(parent, bench)
+    method = build_method(parent, bench)
     method.load_state_dict(_weights(parent, bench))
     method.eval()
     config = stage.choice.config

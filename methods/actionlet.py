@@ -110,7 +110,8 @@ def mixture_weights(saliency: Tensor, shift: int, used: Tensor, replaced: Tensor
     Args:
         saliency: actionlet masks (N, M, T', V).
         shift: partner distance.
-        used, replaced: what of the partner went in, what of the clip went out, (T', V) each.
+        used: what of the partner went in, (T', V).
+        replaced: what of the clip went out, (T', V).
     """
     weight = torch.exp(saliency / 0.1)
     total = weight.sum(dim=(2, 3)) + 1e-5

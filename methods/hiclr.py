@@ -115,7 +115,8 @@ class HiCLR(SkeletonCLR):
         students = len(config.branches) - 1
         if len(config.hierarchy.weights) != students:
             raise BenchError(
-                f"hiclr.hierarchy.weights has {len(config.hierarchy.weights)} entries, one per student branch = {students} needed."
+                f"hiclr.hierarchy.weights has {len(config.hierarchy.weights)} entries, "
+                f"one per student branch = {students} needed."
             )
         unknown = {name for branch in (*config.branches, config.key_set) for name in branch} - set(SETS)
         if unknown:

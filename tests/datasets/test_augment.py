@@ -185,7 +185,9 @@ def test_absent_persons_stay_absent_unless_released() -> None:
     x[:, 1] = 0
     everything = (*aug.BASIC, *aug.NORMAL)
     assert run(everything, AugmentConfig(probability=1.0), x)[:, 1].abs().sum() == 0
-    assert (run(everything, AugmentConfig(probability=1.0, noise_absent=True), x)[:, 1].abs().flatten(1).sum(1) > 0).all()
+    assert (
+        run(everything, AugmentConfig(probability=1.0, noise_absent=True), x)[:, 1].abs().flatten(1).sum(1) > 0
+    ).all()
 
 
 def test_strengths_have_the_published_statistics() -> None:

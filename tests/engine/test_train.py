@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,7 @@ def clip_set(count: int = 20, persons: int = 2) -> ClipSet:
 
 def build(**overrides: object) -> AimCLR:
     torch.manual_seed(0)
-    context = Context(
-        lambda: STGCN(STGCNConfig(width=2, dim=8), KINECT20, 16, 2), KINECT20, "bone", 16, 2, 20
-    )
+    context = Context(lambda: STGCN(STGCNConfig(width=2, dim=8), KINECT20, 16, 2), KINECT20, "bone", 16, 2, 20)
     return AimCLR(resolve(AimCLR.Config, {**TINY, "nnm.start_epoch": 2, **overrides}), context)
 
 
@@ -53,7 +52,7 @@ def test_cosine_schedule_with_warm_up() -> None:
     assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
     assert rates[60] == pytest.approx(0.5)
     assert rates[-1] < 0.001
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_batches_are_a_permutation() -> None:
@@ -64,7 +63,7 @@ def test_batches_are_a_permutation() -> None:
     assert [len(b) for b in batches(5, TrainConfig(batch=8), generator)] == [5]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -75,12 +74,16 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, precision: str)
 
     def stop_in_epoch_three(progress: object) -> None:
         if getattr(progress, "epoch", 0) == 3:
-            raise Stopped
+            raise StoppedError
 
     checkpoint = tmp_path / "checkpoint.pt"
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         pretrain(
-            build(**{"train.precision": precision}), clip_set(), seed=3, checkpoint=checkpoint, report=stop_in_epoch_three
+            build(**{"train.precision": precision}),
+            clip_set(),
+            seed=3,
+            checkpoint=checkpoint,
+            report=stop_in_epoch_three,
         )
     resumed = build(**{"train.precision": precision})
     torch.manual_seed(99)  # the state of the global generator must not matter

@@ -32,7 +32,9 @@ COCO17 = Layout.from_parents(
 TRAINED = [name for name in names("methods") if name not in ("random", "raw")]
 
 
-def build(name: str, overrides: Mapping[str, Any], layout: Layout = NTU25, persons: int = 2, stream: str = "joint") -> Method:
+def build(
+    name: str, overrides: Mapping[str, Any], layout: Layout = NTU25, persons: int = 2, stream: str = "joint"
+) -> Method:
     torch.manual_seed(0)
     cls = find("methods", name)
 
@@ -64,7 +66,9 @@ def losses_of(method: Method, epoch: int = 1) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize(("layout", "persons"), [(NTU25, 2), (KINECT20, 1), (COCO17, 1)], ids=lambda v: getattr(v, "name", v))
+@pytest.mark.parametrize(
+    ("layout", "persons"), [(NTU25, 2), (KINECT20, 1), (COCO17, 1)], ids=lambda v: getattr(v, "name", v)
+)
 def test_losses_are_finite_and_reach_the_encoder(name: str, layout: Layout, persons: int) -> None:
     method = build(name, {}, layout, persons)
     before = {key: value.clone() for key, value in method.state_dict().items() if key.startswith("target.")}
@@ -99,7 +103,12 @@ def tables() -> list[Any]:
     rows = []
     for name in TRAINED:
         cls = find("methods", name)
-        for kind, table in (("recipe", cls.recipes), ("budget", cls.budgets), ("tuned", cls.tuned), ("preset", cls.presets)):
+        for kind, table in (
+            ("recipe", cls.recipes),
+            ("budget", cls.budgets),
+            ("tuned", cls.tuned),
+            ("preset", cls.presets),
+        ):
             rows += [pytest.param(name, changes, id=f"{name}-{kind}-{row}") for row, changes in table.items()]
         for title, table in cls.ablations.items():
             rows += [pytest.param(name, changes, id=f"{name}-{title}-{row}") for row, changes in table.items()]

@@ -19,7 +19,9 @@ def aimclr_embeddings() -> tuple[list[Tensor], Tensor, Tensor]:
         return normalize(torch.sin(a * index + b), dim=1)
 
     key = f(4, 0.7, 0.0)
-    queries = [normalize(key + w * f(4, a, b), dim=1) for w, a, b in ((0.5, 1.3, 0.4), (0.8, 1.1, 1.0), (0.9, 0.9, 2.0))]
+    queries = [
+        normalize(key + w * f(4, a, b), dim=1) for w, a, b in ((0.5, 1.3, 0.4), (0.8, 1.1, 1.0), (0.9, 0.9, 2.0))
+    ]
     return queries, key, f(16, 0.37, 0.2)
 
 
@@ -131,5 +133,15 @@ def test_losses_against_loops() -> None:
 
 def test_published_defaults() -> None:
     config = MomentumMethodConfig()
-    assert (config.moco.dim, config.moco.queue, config.moco.momentum, config.moco.temperature) == (128, 32768, 0.999, 0.07)
-    assert (config.train.epochs, config.train.batch, config.train.lr, config.train.milestones) == (300, 128, 0.1, (250,))
+    assert (config.moco.dim, config.moco.queue, config.moco.momentum, config.moco.temperature) == (
+        128,
+        32768,
+        0.999,
+        0.07,
+    )
+    assert (config.train.epochs, config.train.batch, config.train.lr, config.train.milestones) == (
+        300,
+        128,
+        0.1,
+        (250,),
+    )
