@@ -45,16 +45,21 @@ class Action:
         return (own, self.partner) if self.partner else (own,)
 
 
-_RAISED = {"right_arm_outward": 72, "right_arm_forward": 28, "right_arm_roll": 78, "right_elbow": 88}
+_RAISED = {"right_arm_outward": 88, "right_arm_forward": 16, "right_arm_roll": 84, "right_elbow": 64}
 _CLAP_OPEN = {"arms_forward": 42, "elbows": 72, "arms_roll": 14}
 _CLAP_SHUT = {"arms_forward": 46, "elbows": 68, "arms_roll": -37}
-_GUARD = {"arms_forward": 38, "elbows": 112, "arms_roll": -12, "legs_outward": 3}
+_GUARD = {
+    "left_arm_forward": 52, "left_elbow": 104, "right_arm_forward": 34, "right_elbow": 122, "arms_roll": -12,
+    "left_leg_forward": 18, "left_knee": 14, "right_leg_forward": -12, "right_knee": 14, "twist": -12,
+}  # fmt: skip
+_STRIKE = {"right_arm_forward": 92, "right_elbow": 2, "right_arm_roll": 0, "twist": 28, "turn": 8, "lean": 8}
 _SEATED = {"legs_forward": 94, "knees": 96, "ankles": 2, "arms_forward": 32, "elbows": 38, "legs_outward": 3}
 _RISING = {"legs_forward": 70, "knees": 80, "ankles": 10, "lean": 22, "bend": 26, "arms_forward": 40, "elbows": 24}
 _DOWN = {"lean": 46, "bend": 44, "legs_forward": 48, "knees": 68, "ankles": 18, "nod": 6}
 _SIP = {"right_arm_outward": 6, "right_arm_roll": -40, "right_elbow": 122}
-_PHONE = {"right_arm_forward": 30, "right_arm_outward": 66, "right_arm_roll": 48, "right_elbow": 144, "tilt": -12}
+_PHONE = {"right_arm_forward": 40, "right_arm_outward": 58, "right_arm_roll": 45, "right_elbow": 144, "tilt": -12}
 _LIFTED = {"right_leg_forward": 82, "right_knee": 92, "right_ankle": -12, "left_knee": 4, "arms_outward": 9}
+_EXTENDED = {"right_knee": 2, "right_leg_forward": 84, "lean": -14, "left_arm_forward": 30}
 _SHAKE = {"right_arm_forward": 44, "right_elbow": 40, "right_arm_roll": -14, "bend": 5}
 _FIVE = {"right_arm_forward": 116, "right_arm_outward": 12, "right_elbow": 30}
 
@@ -93,7 +98,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "wave",
         enter=((0.5, _RAISED),),
-        loop=((0.22, _RAISED | {"right_arm_roll": 100, "right_elbow": 62}), (0.22, _RAISED | {"right_arm_roll": 52})),
+        loop=((0.22, _RAISED | {"right_arm_roll": 96, "right_elbow": 40}), (0.22, _RAISED | {"right_arm_roll": 66, "right_elbow": 92})),
         repeats=(2, 4),
     ),
     Action(
@@ -130,8 +135,8 @@ ACTIONS: tuple[Action, ...] = (
         "punch",
         enter=((0.4, _GUARD),),
         loop=(
-            (0.17, _GUARD | {"right_arm_forward": 90, "right_elbow": 4, "right_arm_roll": 0, "twist": 26, "turn": 8,
-                             "lean": 6}),
+            (0.18, _GUARD | _STRIKE),
+            (0.1, _GUARD | _STRIKE),
             (0.27, _GUARD),
         ),
         repeats=(1, 3),
@@ -149,16 +154,17 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "phone call",
         enter=((0.7, _PHONE),),
-        loop=((0.5, _PHONE | {"right_arm_outward": 70, "tilt": -16, "nod": 6}), (0.5, _PHONE)),
+        loop=((0.5, _PHONE | {"right_arm_outward": 62, "tilt": -16, "nod": 6}), (0.5, _PHONE)),
         repeats=(1, 2),
         leave=((0.6, {}),),
     ),
     Action(
         "kick",
         loop=(
-            (0.35, _LIFTED | {"right_leg_forward": 58}),
-            (0.17, _LIFTED | {"right_knee": 6, "right_leg_forward": 76, "lean": -12, "left_arm_forward": 26}),
-            (0.2, _LIFTED | {"right_leg_forward": 58}),
+            (0.32, _LIFTED | {"right_leg_forward": 56}),
+            (0.18, _LIFTED | _EXTENDED),
+            (0.1, _LIFTED | _EXTENDED),
+            (0.2, _LIFTED | {"right_leg_forward": 56}),
             (0.3, {}),
         ),
         leave=((0.1, {}),),
@@ -166,7 +172,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "knee raise",
-        loop=((0.42, _LIFTED), (0.2, _LIFTED | {"right_leg_forward": 88}), (0.4, {})),
+        loop=((0.42, _LIFTED), (0.25, _LIFTED | {"right_leg_forward": 88}), (0.4, {})),
         leave=((0.1, {}),),
         repeats=(1, 2),
     ),

@@ -23,7 +23,8 @@ class Encoder(nn.Module, ABC):
     Attributes:
         version: raised whenever the same config gives other numbers.
         Config: settings, defaults as published.
-        budgets: changes of the config under a budget, e.g. ``{"quick": {"width": 8}}``.
+        budgets: changes of the config under a budget, e.g. ``{"quick": {"dropout": 0.0}}``.
+        tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"width": 8}}``.
         dim: feature width D.
         temporal_stride: frames per step of the maps' time axis.
         adjacency: (K, V, V) base adjacency of graph encoders, ``None`` for others.
@@ -34,6 +35,7 @@ class Encoder(nn.Module, ABC):
     version: ClassVar[int] = 1
     Config: ClassVar[type[BaseConfig]] = BaseConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {}
+    tuned: ClassVar[Mapping[str, Overrides]] = {}
 
     dim: int
     temporal_stride: int

@@ -100,7 +100,7 @@ class STGCN(Encoder):
 
     Config = STGCNConfig
     config: STGCNConfig
-    budgets = {"quick": {"dropout": 0.0, "init": "torch", "absent": "skip"}}
+    budgets = {"quick": {"width": 8, "dim": 128, "dropout": 0.0, "init": "torch", "absent": "skip"}}
 
     def __init__(self, config: STGCNConfig, layout: Layout, frames: int, persons: int) -> None:
         super().__init__(config, layout, frames, persons)

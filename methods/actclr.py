@@ -75,7 +75,7 @@ class ActCLR(SkeletonCLR):
     config: ActCLRConfig
     init_from = "aimclr"
     cost = 5.0
-    budgets = {"quick": {name: value for name, value in QUICK.items() if name != "moco.temperature"}}
+    budgets = {"quick": {**QUICK, "train.epochs": 12, "train.lr": 5e-4}}
     recipes = {
         "released": {
             "actionlet.anchor": "batch",

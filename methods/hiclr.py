@@ -87,7 +87,7 @@ class HiCLR(SkeletonCLR):
     Config = HiCLRConfig
     config: HiCLRConfig
     cost = 10.0
-    budgets = {"quick": {**QUICK, "nnm.on": False}}
+    budgets = {"quick": {**QUICK, "train.epochs": 24, "nnm.on": False}}
     recipes = {
         "released": {"moco.key_init": "independent", "augment.noise_absent": True, "hierarchy.form": "ce"},
     }

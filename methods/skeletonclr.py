@@ -27,9 +27,9 @@ QUICK = {
     "train.schedule": "cosine",
     "train.warmup_steps": 50,
     "train.precision": "auto",
+    "train.recalibrate": True,
     "moco.queue": 1024,
     "moco.momentum": 0.99,
-    "moco.temperature": 0.1,
 }
 """Budget ``quick``: settings that learn within minutes on a thousand clips (docs/methods.md says what was measured)."""
 

@@ -11,6 +11,7 @@ from encoders.base import Encoder
 from engine.config import knob
 from methods.base import Context, Method, MethodConfig, Step
 from methods.blocks import Embedder, MomentumConfig, MomentumCopy, Queue, info_nce, logits
+from methods.skeletonclr import QUICK
 
 
 class MyConfig(MethodConfig):
@@ -28,13 +29,7 @@ class MyCLR(Method):
     Config = MyConfig
     config: MyConfig
     cost = 4.0  # query forward 1 and backward 2, key forward 1
-    budgets = {
-        "quick": {
-            "train.epochs": 10, "train.batch": 64, "train.optimiser": "adamw", "train.lr": 1e-3,
-            "train.schedule": "cosine", "train.warmup_steps": 50,
-            "moco.queue": 1024, "moco.momentum": 0.99, "moco.temperature": 0.1,
-        }
-    }  # fmt: skip
+    budgets = {"quick": QUICK}
     ablations = {"hidden": {f"hidden {share}": {"hidden": share} for share in (0.0, 0.2, 0.4, 0.6)}}
 
     def __init__(self, config: MyConfig, context: Context) -> None:
