@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Units of work per second: floating-point operations of the encoder, clips scored by a protocol.
 _NOMINAL: dict[str, dict[StageKind, float]] = {
-    "cpu": {"pretrain": 4e10, "features": 7e10, "evaluate": 2000.0},
+    "cpu": {"pretrain": 8e10, "features": 1e11, "evaluate": 2000.0},
     "cuda": {"pretrain": 5e12, "features": 1e13, "evaluate": 5000.0},
 }
 
