@@ -66,13 +66,7 @@ _FIVE = {"right_arm_forward": 116, "right_arm_outward": 12, "right_elbow": 30}
 
 def _walk(side: str, other: str) -> Keys:
     """The leg of ``side`` swings through, then it has landed in front, soon enough that no foot slides."""
-    swing = {
-        f"{side}_leg_forward": 31,
-        f"{side}_knee": 54,
-        f"{side}_ankle": 14,
-        f"{other}_leg_forward": -8,
-        "elbows": 14,
-    }
+    swing = {f"{side}_leg_forward": 31, f"{side}_knee": 54, f"{side}_ankle": 14, f"{other}_leg_forward": -8}
     front = {f"{side}_leg_forward": 24, f"{side}_knee": 2, f"{side}_ankle": -20}
     rear = {f"{other}_leg_forward": -20, f"{other}_knee": 8, f"{other}_ankle": 24}
     arms = {f"{other}_arm_forward": 26, f"{side}_arm_forward": -18, "elbows": 14}
@@ -98,7 +92,10 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "wave",
         enter=((0.5, _RAISED),),
-        loop=((0.22, _RAISED | {"right_arm_roll": 96, "right_elbow": 40}), (0.22, _RAISED | {"right_arm_roll": 66, "right_elbow": 92})),
+        loop=(
+            (0.22, _RAISED | {"right_arm_roll": 96, "right_elbow": 40}),
+            (0.22, _RAISED | {"right_arm_roll": 66, "right_elbow": 92}),
+        ),
         repeats=(3, 5),
     ),
     Action(

@@ -126,7 +126,7 @@ def perform(label: int, subject: int, take: int, partner: int) -> Performance:
 
     seconds = np.array([key[0] for key in tracks[0]]) * np.exp(random.normal(0, 0.15, len(tracks[0])))
     times = np.concatenate([[0.0], np.cumsum(seconds)]) / (actors[0].tempo * np.exp(random.normal(0, 0.08)))
-    spare = random.uniform(1.0, np.clip(_LONGEST - times[-1], 1.1, 3.2))
+    spare = random.uniform(0.7, np.clip(_LONGEST - times[-1], 1.1, 3.2))
     clock = np.arange(round((times[-1] + spare) * RATE)) / RATE - spare * random.random()
     energy = np.exp(random.normal(-0.1, 0.12))
 
@@ -142,7 +142,7 @@ def perform(label: int, subject: int, take: int, partner: int) -> Performance:
         bodies.append(stand(forward_kinematics(rest + program, actor.offsets)) @ facing)
         idle.append(stand(forward_kinematics(rest + poses[0], actor.offsets)) @ facing)
 
-    heading = random.normal(0, 30)
+    heading = random.normal(0, 40)
     if len(actors) == 2:
         contact = int(np.searchsorted(clock, times[len(action.enter) + 1]))
         bodies = _meet(bodies, action, mirrored.tolist(), min(contact, len(clock) - 1))
@@ -213,8 +213,8 @@ def project(points: Array, camera: int, random: np.random.Generator) -> Array:
     yaw = random.normal(yaw, 4)
     height += random.uniform(-0.6, 0.6)
     distance += random.uniform(-0.5, 0.5)
-    pitch = np.arctan2(height - MIDDLE, distance) + np.radians(random.normal(0, 16))
-    roll = np.radians(random.normal(0, 16))
+    pitch = np.arctan2(height - MIDDLE, distance) + np.radians(random.uniform(-30, 30))
+    roll = np.radians(random.uniform(-30, 30))
     down = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
     tilt = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     view = tilt @ down @ turn_about_y(yaw)

@@ -42,6 +42,7 @@ class SkeletonCLR(Method):
     config: MomentumMethodConfig
     recipes = {"released": {"moco.key_init": "independent"}}
     budgets = {"quick": QUICK}
+    tuned = {"quick:synthetic": {"train.epochs": 10}}
     cost = 4.0
 
     def __init__(self, config: MomentumMethodConfig, context: Context) -> None:
