@@ -42,7 +42,7 @@ class SkeletonCLR(Method):
     config: MomentumMethodConfig
     recipes = {"released": {"moco.key_init": "independent"}}
     budgets = {"quick": QUICK}
-    tuned = {"quick:synthetic": {"train.epochs": 10}}
+    tuned = {"quick:synthetic": {"train.epochs": 14}}
     cost = 4.0
 
     def __init__(self, config: MomentumMethodConfig, context: Context) -> None:
