@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +13,9 @@ from rich.console import Console
 
 from engine.config import BenchError
 from engine.options import Commands, complain, folder, listed, seeds
+
+# Skipping absent persons makes batches of many sizes; the default cache of CPU kernels is too small for them (10 % of time).
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 if TYPE_CHECKING:
     import torch

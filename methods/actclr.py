@@ -76,7 +76,7 @@ class ActCLR(SkeletonCLR):
     init_from = "aimclr"
     cost = 5.0
     budgets = {"quick": {**QUICK, "train.epochs": 12, "train.lr": 5e-4}}
-    tuned = {"quick:synthetic": {"train.epochs": 8}}
+    tuned = {"quick:synthetic": {"train.epochs": 5, "train.lr": 1e-3}}
     recipes = {
         "released": {
             "actionlet.anchor": "batch",

@@ -42,7 +42,7 @@ class SkeletonCLR(Method):
     config: MomentumMethodConfig
     recipes = {"released": {"moco.key_init": "independent"}}
     budgets = {"quick": QUICK}
-    tuned = {"quick:synthetic": {"train.epochs": 14}}
+    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}}
     cost = 4.0
 
     def __init__(self, config: MomentumMethodConfig, context: Context) -> None:

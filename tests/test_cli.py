@@ -148,7 +148,7 @@ def test_list_and_describe(cli):
         assert name in listed
     described = cli("describe", "aimclr").output
     assert "AimCLR (Guo et al., AAAI 2022)" in described
-    assert re.search(r"nnm\.topk +1 .*AimCLR paper", described)
+    assert re.search(r"nnm\.topk +1\b", described)
     assert "Ablation components" in described
     assert "released" in described
     assert "1-NN" in cli("describe", "retrieval").output
@@ -235,7 +235,7 @@ def test_the_real_parts_together(cli, tmp_path):
     assert "48" in cli("data", "check", "npz:mine.npz").output
     cli(*arguments, "--protocols", "linear,knn")
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv").query("metric == 'top1'")
-    assert len(table) == 5 * 2
+    assert len(table) == 6 * 2  # with the AimCLR that ActCLR starts from
     assert set(table.status) == {"done"}
     assert set(table.dataset) == {"npz:mine[frames=16]"}
     assert table.pretrain_epochs.groupby(table.method.str.split("[").str[0]).first().to_dict() == {
@@ -263,14 +263,15 @@ def test_ctrl_c_of_a_real_process(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(tmp_path.glob("results/runs/pretrain/tinyclr/*/checkpoint.pt")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    shown, errors = process.communicate(timeout=60)
+    shown, errors = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "The same command continues" in shown
     assert "Traceback" not in shown + errors
