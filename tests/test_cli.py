@@ -239,9 +239,9 @@ def test_the_real_parts_together(cli, tmp_path):
     assert set(table.status) == {"done"}
     assert set(table.dataset) == {"npz:mine[frames=16]"}
     assert table.pretrain_epochs.groupby(table.method.str.split("[").str[0]).first().to_dict() == {
-        "actclr": 4, "hiclr": 2, "random": 0, "raw": 0, "skeletonclr": 2,
+        "actclr": 4, "aimclr": 2, "hiclr": 2, "random": 0, "raw": 0, "skeletonclr": 2,
     }  # fmt: skip
-    assert "0 stages to do, 21 done" in cli(*arguments, "--protocols", "linear,knn").output
+    assert "0 stages to do, 24 done" in cli(*arguments, "--protocols", "linear,knn").output
 
     cli(*arguments, "--protocols", "linear,knn", "--results", "again")
     for path in tmp_path.glob("results/runs/*/*/*/record.json"):
