@@ -6,7 +6,7 @@ The yardstick for the zoo's channels-last version, and its slow twin in the test
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.stgcn import STGCN, Block
@@ -15,16 +15,18 @@ from encoders.stgcn import STGCN, Block
 def plain_block(block: Block, x: Tensor, adjacency: Tensor) -> Tensor:
     """One block on contiguous (B, C, T, V)."""
     partitions = adjacency.shape[0]
-    conv = block.graph.conv
-    y = F.conv2d(x, conv.weight[:, :, None, None], conv.bias)
+    linear = block.graph.conv
+    y = F.conv2d(x, linear.weight[:, :, None, None], linear.bias)
     batch, channels, frames, joints = y.shape
     y = y.view(batch, partitions, channels // partitions, frames, joints)
     y = torch.einsum("nkctv,kvw->nctw", y, adjacency * block.graph.importance).contiguous()
     y = F.relu(block.norm_in(y), inplace=True)
-    y = block.dropout(block.norm_out(block.temporal(y)))
-    if block.residual:
-        y = y + (x if block.shortcut is None else block.shortcut(x))
-    return F.relu(y)
+    y = F.dropout(block.norm_out(block.temporal(y)), block.dropout.p, block.training)
+    if block.residual and block.shortcut is not None:
+        one_by_one, norm = block.shortcut
+        assert isinstance(one_by_one, nn.Conv2d)
+        x = norm(F.conv2d(x, one_by_one.weight, one_by_one.bias, (block.stride, 1)))
+    return F.relu(y + x if block.residual else y)
 
 
 def plain_forward(encoder: STGCN, clips: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from datasets.clips import to_storage
 from datasets.layout import Layout
 from encoders.base import Encoder, weighted_average
+from encoders.dropout import Dropout
 from encoders.graph import spatial_adjacency
 from engine.config import BenchError, Config, knob
 
@@ -50,11 +51,12 @@ class GraphConvolution(nn.Module):
         partitions, joints, _ = adjacency.shape
         weighted = adjacency * self.importance
         mixing = weighted.permute(2, 0, 1).reshape(joints * partitions, joints)  # row (w, k), column v
-        mixed = torch.matmul(mixing.to(x.dtype), x).view(-1, partitions * x.shape[2])  # (R * V, K * C_in)
+        # bmm, since matmul would transpose x in memory to make one product of it.
+        mixed = torch.bmm(mixing.to(x.dtype).expand(len(x), -1, -1), x).view(-1, partitions * x.shape[2])
         out = self.conv.out_features // partitions
         weight = self.conv.weight.view(partitions, out, -1).transpose(0, 1).reshape(out, -1)  # (C_out, K * C_in)
         bias = weighted.sum(dim=1).T @ self.conv.bias.view(partitions, out)  # (V, C_out)
-        return F.linear(mixed, weight).view(-1, joints, out) + bias.to(x.dtype)
+        return F.linear(mixed, weight).view(-1, joints, out).add_(bias.to(x.dtype))
 
 
 class Block(nn.Module):
@@ -75,10 +77,10 @@ class Block(nn.Module):
         self.norm_in = nn.BatchNorm2d(channels_out)
         self.temporal = nn.Conv2d(channels_out, channels_out, (kernel, 1), (stride, 1), (kernel // 2, 0))
         self.norm_out = nn.BatchNorm2d(channels_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.residual = residual
         self.stride = stride
-        self.shortcut: nn.Module | None = None
+        self.shortcut: nn.Sequential | None = None
         if residual and (channels_in != channels_out or stride != 1):
             self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
@@ -92,13 +94,14 @@ class Block(nn.Module):
         if self.residual:
             # Frames are dropped here and not by a strided 1x1 convolution: torch 2.13's, with 8 channels, writes past its
             # memory in backward on CPUs (oneDNN's brgconv_strided).
-            y = y + (x if self.shortcut is None else self.shortcut(x[:, :, :: self.stride]))
-        return F.relu(y)
+            y += x if self.shortcut is None else self.shortcut(x[:, :, :: self.stride])
+        return F.relu(y, inplace=True)
 
 
 class STGCN(Encoder):
     """ST-GCN: ten blocks, T -> T/4."""
 
+    version = 2
     Config = STGCNConfig
     config: STGCNConfig
     budgets = {"quick": {"width": 8, "dim": 128, "dropout": 0.0, "init": "torch", "absent": "skip"}}
