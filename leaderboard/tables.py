@@ -85,7 +85,7 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
     protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
     grid = {(cell.method, cell.encoder, cell.protocol): cell for cell in cells}
     methods = sorted({(cell.method, cell.encoder) for cell in cells})
-    main = _MAIN if _MAIN in protocols else protocols[0]
+    main = next((name for name in protocols if re.match(rf"{_MAIN}\b", name)), protocols[0])
 
     def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
         cell = grid.get((*method, main))

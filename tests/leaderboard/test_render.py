@@ -192,3 +192,11 @@ def test_figure_of_missing_cells_only(fake) -> None:
     fake.evaluate("ünïcode 動作", accuracy=None)
     write(fake.folder)
     assert (fake.folder / "figures" / "leaderboard.svg").stat().st_size > 1000
+
+
+def test_an_overridden_main_protocol_still_sorts(fake) -> None:
+    for method, linear, knn in (("aimclr", 0.8, 0.5), ("hiclr", 0.6, 0.7)):
+        fake.evaluate(method, "linear[lr=0.1]", 0, linear)
+        fake.evaluate(method, "knn", 0, knn)
+    (table,) = boards(fake.folder)
+    assert [row.name for row in table.rows] == ["aimclr", "hiclr"]

@@ -45,7 +45,7 @@ def build(
 
     mean = clips(layout, persons).mean(dim=0)
     context = Context(make_encoder, layout, stream, 20, persons, 10, mean)
-    tiny = TINY if name in TRAINED else {}
+    tiny = TINY if "moco" in cls.Config.model_fields else {}
     method: Method = cls(resolve(cls.Config, tiny, overrides), context)
     return method.train()
 
