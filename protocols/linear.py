@@ -45,7 +45,7 @@ class LinearConfig(Config):
     standardise: bool = knob(True, "zero mean and unit variance by the statistics of the training features")
 
 
-class Linear(Protocol):
+class Linear(Protocol[EvalContext]):
     """Linear classifier; headline: the same small grid for every method, chosen on a validation part of train.
 
     The grid is trained on ``context.fit``, the best trial by top-1 on ``context.held_out`` (of equals the one with the
