@@ -70,7 +70,7 @@ class _Run:
     def on_features(self, features: Mapping[str, Tensor]) -> Outcome:
         """Run a protocol that reads cached features."""
         split = self.bench.split(self.stage)
-        check(len(features["train"][self.draw.index]), self.protocol, split, self.draw.name)
+        check(int((self.draw.index < len(features["train"])).sum()), self.protocol, split, self.draw.name)
         fit, held_out = split.validation() if not self.draw.name else (np.empty(0, np.int64), np.empty(0, np.int64))
         epochs = getattr(self.stage.choice.config, "epochs", 0)
 

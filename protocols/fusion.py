@@ -11,7 +11,7 @@ from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from engine.config import Config, Overrides, knob
+from engine.config import BenchError, Config, Overrides, knob
 from protocols.base import Outcome, Protocol, ScoresContext
 
 _STEPS = 5
@@ -63,6 +63,11 @@ class Fusion(Protocol[ScoresContext]):
         trials = [tuple(weights.values())]
         facts: dict[str, float | int | str] = {}
         if self.config.choose:
+            if missing := [stream for stream in weights if stream not in context.validation]:
+                raise BenchError(
+                    f"No validation scores of the {', '.join(missing)} stream are stored: an earlier version evaluated it. "
+                    "Delete the evaluation's folder in results/runs/evaluate and run again."
+                )
             trials = weight_grid(len(weights))
             best, facts["validation_top1"] = _choose(trials, list(context.validation.values()), context.labels)
             weights = dict(zip(weights, best, strict=True))
