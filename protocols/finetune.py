@@ -27,7 +27,7 @@ PUBLISHED = TrainConfig(
 """ActCLR's fine-tuning; its rate falls *at* epochs 10 and 50 (``>=``), which is after 9 and 49."""
 QUICK = {
     "train.optimiser": "adamw",
-    "train.lr": 1e-3,
+    "train.lr": 3e-3,
     "train.batch": 32,
     "train.schedule": "cosine",
     "train.warmup_steps": 20,
@@ -110,7 +110,7 @@ class Finetune(Protocol[EncoderContext]):
     title: ClassVar[str] = "whole network trained on all labels"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = FinetuneConfig
-    budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {**QUICK, "train.epochs": 10}}
+    budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {**QUICK, "train.epochs": 6}}
     presets: ClassVar[Mapping[str, Overrides]] = {
         "augmented": {"augment": ("crop", "shear")},
         "aimclr": {"mode": "eval"},

@@ -90,3 +90,13 @@ def test_the_summary_line_counts_states(world, monkeypatch):
     monkeypatch.delenv("TINY_BREAK")
     world.run()
     assert line() == "0 stages to do, 6 done, 1 unsupported"
+
+
+def test_protocols_that_train_are_counted_in_operations_too(world):
+    plan = world.plan("TinyCLR", "finetune", sets=("finetune.train.epochs=10",))
+    (job,) = (j for j in plan.jobs if j.stage.labels.method == "supervised")
+    amount, unit = work(job.stage, plan.splits)
+    assert (amount, unit) == (
+        FLOPS * (3 * 10 * 30 + 4 * 30),
+        "flops",
+    )  # forward and backward, four looks at the test clips
