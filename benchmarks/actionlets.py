@@ -17,11 +17,11 @@ from torch import Tensor
 from datasets.actionlets import score_actionlets
 from datasets.clips import ClipSet
 from datasets.synthetic import load_actionlets
+from engine.bench import Bench, build_method
 from engine.config import BenchError
 from engine.plan import Request, build
 from engine.progress import Reporter
 from engine.store import RunStore
-from engine.work import Bench, build_method
 from methods.actclr import ActCLR
 
 

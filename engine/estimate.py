@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Units of work per second: floating-point operations of the encoder, clips scored by a protocol.
 _NOMINAL: dict[str, dict[StageKind, float]] = {
-    "cpu": {"pretrain": 8e10, "features": 1e11, "evaluate": 2000.0},
-    "cuda": {"pretrain": 5e12, "features": 1e13, "evaluate": 5000.0},
+    "cpu": {"pretrain": 8e10, "features": 1e11, "evaluate": 2000.0, "fuse": 1e5},
+    "cuda": {"pretrain": 5e12, "features": 1e13, "evaluate": 5000.0, "fuse": 1e5},
 }
 
 
@@ -43,11 +43,13 @@ def estimate(plan: Plan, store: RunStore, device: torch.device) -> Estimate:
     """Estimate every job of a plan that is not done; resumed ones count in full."""
     seconds: dict[str, float] = {}
     measured = 0
-    rate = cache(lambda kind, plugin: _measured_rate(store, kind, plugin, device))
+    rate = cache(lambda kind, plugin, unit: _measured_rate(store, kind, plugin, unit, device))
     for job in plan.todo:
-        found = rate(job.stage.kind, job.stage.choice.plugin.name)
+        amount, unit = work(job.stage, plan.splits)
+        found = rate(job.stage.kind, job.stage.choice.plugin.name, unit)
         measured += found is not None
-        seconds[job.stage.key] = work(job.stage, plan.splits) / (found or _nominal(job.stage.kind, device))
+        trains = job.stage.kind == "evaluate" and unit == "flops"
+        seconds[job.stage.key] = amount / (found or _nominal("pretrain" if trains else job.stage.kind, device))
     if measured == len(seconds):
         basis = "from earlier runs in this folder"
     elif measured:
@@ -57,18 +59,23 @@ def estimate(plan: Plan, store: RunStore, device: torch.device) -> Estimate:
     return Estimate(seconds, basis)
 
 
-def work(stage: Stage, splits: Splits) -> float:
-    """Amount of work: the encoder's floating-point operations, for evaluations the clips scored."""
+Unit = Literal["flops", "clips"]
+
+
+def work(stage: Stage, splits: Splits) -> tuple[float, Unit]:
+    """Amount of work: the encoder's floating-point operations; where none runs, clips scored."""
     split = splits(stage.data.asked)
-    clips = len(split.train) + len(split.test)
-    if stage.kind == "evaluate":
-        return float(clips)
+    train, test = len(split.train), len(split.test)
+    plugin = stage.choice.plugin.load()
+    if stage.kind == "pretrain":
+        config = stage.choice.config
+        assert isinstance(config, MethodConfig)
+        return float(plugin.cost * _flops(stage, splits) * train * config.train.epochs), "flops"
     if stage.kind == "features":
-        return _flops(stage.parents[0], splits) * clips
-    method = stage.choice.plugin.load()
-    config = stage.choice.config
-    assert isinstance(config, MethodConfig)
-    return float(method.cost * _flops(stage, splits) * len(split.train) * config.train.epochs)
+        return _flops(stage.parents[0], splits) * (train + test), "flops"
+    if stage.kind == "evaluate" and stage.parents[0].kind == "pretrain":
+        return _flops(stage.parents[0], splits) * plugin(stage.choice.config).passes(train, test), "flops"
+    return float(train + test), "clips"
 
 
 def make_encoder(stage: Stage, splits: Splits) -> Encoder:
@@ -95,14 +102,15 @@ def _flops(stage: Stage, splits: Splits) -> float:
     return _counted[key]
 
 
-def _measured_rate(store: RunStore, kind: StageKind, plugin: str, device: torch.device) -> float | None:
+def _measured_rate(store: RunStore, kind: StageKind, plugin: str, unit: Unit, device: torch.device) -> float | None:
     """Work per second of earlier runs of a plug-in, else of any of its kind (protocols have too little in common)."""
     for name in (plugin,) if kind == "evaluate" else (plugin, "*"):
         done, spent = 0.0, 0.0
         for path in store.results.glob(f"runs/{kind}/{name}/*/provenance.json"):
             try:
                 run = json.loads(path.read_bytes())
-                if run["device_type"] == device.type and not run["resumed"] and run["work"]:
+                same = run.get("unit", unit) == unit and run["device_type"] == device.type
+                if same and not run["resumed"] and run["work"]:
                     done, spent = done + run["work"], spent + run["seconds"]
             except (ValueError, KeyError):  # damaged: of no use here
                 continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from engine import provenance, work
+from engine.bench import Bench
 from engine.config import BenchError
 from engine.estimate import work as amount_of_work
 from engine.plan import Plan
@@ -32,7 +33,7 @@ def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporte
     """Run what is not done, parents first; a failure stops its descendants only, Ctrl-C stops the rest."""
     summary = Summary()
     reporter.jobs = len(plan.todo)
-    bench = work.Bench(store, plan.splits, device, reporter)
+    bench = Bench(store, plan.splits, device, reporter)
     for job in plan.jobs:
         store.announce(job.stage)
         if job.state == "unsupported":
@@ -54,19 +55,21 @@ def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporte
     return summary
 
 
-def _run(stage: Stage, bench: work.Bench, summary: Summary) -> None:
+def _run(stage: Stage, bench: Bench, summary: Summary) -> None:
     store, reporter = bench.store, bench.reporter
-    resumed = store.checkpoint(stage).is_file()
+    resumed = store.resumable(stage)
     started = time.perf_counter()
     try:
         with reporter.stage(str(stage), stage.short):
             record = work.run(stage, bench)
         seconds = time.perf_counter() - started
+        amount, unit = amount_of_work(stage, bench.splits)
         circumstances = provenance.collect(
             seconds=seconds,
             device=bench.device,
             plugin=stage.choice.plugin.path,
-            work=amount_of_work(stage, bench.splits),
+            work=amount,
+            unit=unit,
             resumed=resumed,
         )
         store.commit(stage, record, circumstances)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from datasets.clips import Split
 from datasets.streams import STREAMS
@@ -29,6 +30,10 @@ from protocols.base import Protocol
 
 REFERENCES = ("random", "raw")
 """Methods that every table carries."""
+SCRATCH, SUPERVISED = "random", "supervised"
+"""A method without training, and what its rows are called under protocols that train the encoder from there."""
+FUSION = "fusion"
+"""The protocol that joins several streams."""
 RECIPES = ("paper", "released")
 BUDGETS = ("quick", "full")
 _SMALL = 5000
@@ -107,6 +112,7 @@ def build(
     if request.budget is not None:
         _known(request.budget, BUDGETS, "budget")
     sets = parse_sets(request.sets)
+    notes: dict[str, None] = {}
     # The run that a method starts from has to be made anyway: its row costs seconds and shows what was added.
     methods = _unique(
         pair
@@ -114,39 +120,48 @@ def build(
         for plugin, preset in [parse_name("methods", name)]
         for pair in (*((earlier, "") for earlier in _lineage(plugin)[:0:-1]), (plugin, preset))
     )
-    protocols = _unique(parse_name("protocols", name) for name in request.protocols)
+    evaluators, fusions = _sorted_protocols(request, notes)
     encoder = locate("encoders", sets.encoder)
     lineage = [ancestor for plugin, _ in methods for ancestor in _lineage(plugin)]
     encoders = [_encoder_of(plugin, encoder) for plugin in lineage]
-    overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in protocols), *encoders])
+    overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
     splits = Splits(data, sets.frames, tell)
     stages: dict[str, Stage] = {}
     reasons: dict[str, str] = {}
-    notes: dict[str, None] = {}
+
+    def add(cell: Stage, reason: str | None) -> None:
+        for stage in [cell] if reason else _with_ancestors(cell):
+            stages.setdefault(stage.key, stage)
+        if reason:
+            reasons[cell.key] = reason
+
     for asked in request.datasets:
         split = splits(asked)
         budget = request.budget or _default_budget(split, gpu, notes)
         name, _, rule = split.name.partition("/")
         settings = Settings(request.recipe, budget, (f"{budget}:{name}", f"{budget}:{split.name}"), overrides)
         dataset = name if splits.frames in (None, DEFAULT_FRAMES) else with_changes(name, [f"frames={splits.frames}"])
-        for seed, stream in product(request.seeds, request.streams):
-            labels = Labels(
-                dataset=dataset,
-                split=rule,
-                stream=stream,
-                method="",
-                encoder="",
-                recipe=request.recipe,
-                budget=budget,
-                seed=seed,
-            )
-            cells = _Cells(Data(asked, split.name, split.digest), len(split.train), settings, encoder, labels)
-            for (method, method_preset), (protocol, protocol_preset) in product(methods, protocols):
-                cell, reason = cells.cell(method, method_preset, choose(protocol, protocol_preset, settings))
-                for stage in [cell] if reason else _with_ancestors(cell):
-                    stages.setdefault(stage.key, stage)
-                if reason:
-                    reasons[cell.key] = reason
+        for seed in request.seeds:
+            by_stream: dict[tuple[str, str, str], list[tuple[Stage, str | None]]] = {}
+            for stream in request.streams:
+                labels = Labels(
+                    dataset=dataset,
+                    split=rule,
+                    stream=stream,
+                    method="",
+                    encoder="",
+                    recipe=request.recipe,
+                    budget=budget,
+                    seed=seed,
+                )
+                cells = _Cells(Data(asked, split.name, split.digest), len(split.train), settings, encoder, labels)
+                for (method, method_preset), (protocol, protocol_preset) in product(methods, evaluators):
+                    cell, reason = cells.cell(method, method_preset, choose(protocol, protocol_preset, settings))
+                    add(cell, reason)
+                    key = cell.labels.method, cell.labels.encoder, cell.labels.protocol
+                    by_stream.setdefault(key, []).append((cell, reason))
+            for parts, (plugin, preset) in product(by_stream.values(), fusions):
+                add(*_fuse(parts, choose(plugin, preset, settings)))
     return Plan(tuple(_jobs(stages.values(), reasons, store)), splits, tuple(notes))
 
 
@@ -162,13 +177,16 @@ class _Cells:
 
     def cell(self, method: Plugin, preset: str, protocol: Choice) -> tuple[Stage, str | None]:
         """The evaluation of a method by a protocol, and the reason if it cannot be run."""
-        pretrain = self._pretrain(method, preset)
-        definition: Protocol = protocol.plugin.load()(protocol.config)
-        wanted = replace(pretrain.choice, config=definition.features())
-        features = Stage("features", wanted, self.data, self.labels.seed, pretrain.labels, parents=(pretrain,))
+        parent = pretrain = self._pretrain(method, preset)
+        definition = _definition(protocol)
         labels = pretrain.labels.model_copy(update={"protocol": protocol.label})
-        cell = Stage("evaluate", protocol, self.data, self.labels.seed, labels, parents=(features,))
-        if definition.needs != "features":
+        if definition.needs == "encoder" and method.name == SCRATCH:
+            labels = labels.model_copy(update={"method": labels.method.replace(SCRATCH, SUPERVISED, 1)})
+        if definition.needs == "features":
+            wanted = replace(pretrain.choice, config=definition.features())
+            parent = Stage("features", wanted, self.data, self.labels.seed, pretrain.labels, parents=(pretrain,))
+        cell = Stage("evaluate", protocol, self.data, self.labels.seed, labels, parents=(parent,))
+        if definition.needs not in ("features", "encoder"):
             return cell, f"protocols that need {definition.needs} cannot be run yet"
         has_projector = method.load().project is not Method.project
         return cell, definition.supports(method.name, has_projector, self.train_clips)
@@ -181,6 +199,42 @@ class _Cells:
         changes = (*choice.changes, *(change for parent in parents for change in _changes(parent)))
         labels = self.labels.model_copy(update={"method": with_changes(choice.name, changes), "encoder": encoder.label})
         return Stage("pretrain", choice, self.data, self.labels.seed, labels, encoder, parents)
+
+
+def _fuse(parts: Sequence[tuple[Stage, str | None]], fusion: Choice) -> tuple[Stage, str | None]:
+    """The fusion of a cell's streams, and the reason if it cannot be run."""
+    parents = tuple(sorted((stage for stage, _ in parts), key=lambda stage: STREAMS.index(stage.labels.stream)))
+    first = parents[0]
+    protocol = first.labels.protocol + (f" {fusion.label}" if fusion.label != fusion.plugin.name else "")
+    labels = first.labels.model_copy(
+        update={"stream": "+".join(stage.labels.stream for stage in parents), "protocol": protocol}
+    )
+    cell = Stage("fuse", fusion, first.data, first.seed, labels, parents=parents)
+    missing = next((reason for _, reason in parts if reason), None)
+    return cell, missing or _definition(fusion).combines(_definition(first.choice))
+
+
+def _definition(protocol: Choice) -> Protocol[Any]:
+    definition: Protocol[Any] = protocol.plugin.load()(protocol.config)
+    return definition
+
+
+def _sorted_protocols(
+    request: Request, notes: dict[str, None]
+) -> tuple[list[tuple[Plugin, str]], list[tuple[Plugin, str]]]:
+    """Protocols that evaluate a stream, and those that fuse several; with several streams there is always one of these."""
+    asked = _unique(parse_name("protocols", name) for name in request.protocols)
+    fusions = [(plugin, preset) for plugin, preset in asked if plugin.load().needs == "scores"]
+    evaluators = [pair for pair in asked if pair not in fusions]
+    if not evaluators:
+        raise BenchError(
+            f"{fusions[0][0].name} combines the scores of other protocols: name at least one, e.g. linear."
+        )
+    if len(request.streams) > 1:
+        return evaluators, _unique([parse_name("protocols", FUSION), *fusions])
+    if fusions:
+        notes[f"{fusions[0][0].name}: nothing to combine with one stream (--streams {','.join(STREAMS)})"] = None
+    return evaluators, []
 
 
 def _changes(stage: Stage) -> list[str]:
@@ -200,7 +254,7 @@ def _jobs(stages: Iterable[Stage], reasons: Mapping[str, str], store: RunStore) 
         state, reason = store.state(stage)
         if stage.key in reasons:
             state, reason = "unsupported", reasons[stage.key]
-        elif state != "done" and stage.kind != "evaluate" and stage.key not in needed:
+        elif state != "done" and stage.kind not in ("evaluate", "fuse") and stage.key not in needed:
             continue  # e.g. features deleted to save space after every evaluation of them
         elif state != "done":
             needed.update(parent.key for parent in stage.parents)

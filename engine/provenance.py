@@ -22,14 +22,15 @@ _FIRST_PARTY = {*KINDS, "engine"}
 _PACKAGES = ("torch", "numpy", "scikit-learn", "pydantic", "safetensors")
 
 
-def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, resumed: bool) -> Provenance:
+def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, unit: str, resumed: bool) -> Provenance:
     """Describe the run that has just ended.
 
     Args:
         seconds: wall time.
         device: what it ran on.
         plugin: the file of the plug-in that worked.
-        work: amount of work in the unit of ``engine.estimate``, for later estimates.
+        work: amount of work, for later estimates.
+        unit: of the work; see ``engine.estimate``.
         resumed: whether it continued a checkpoint, so that ``seconds`` is not all the time spent.
     """
     on_gpu = device.type == "cuda"
@@ -44,6 +45,7 @@ def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, 
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         device_type=device.type,
         work=work,
+        unit=unit,
         resumed=resumed,
     )
 

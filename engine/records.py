@@ -31,14 +31,16 @@ class Record(BaseModel):
     """The deterministic outcome of a stage (``record.json``): the same stage gives the same bytes on the same machine.
 
     What differs from run to run (times, hardware, versions) is in ``provenance.json`` beside it, per-sample scores are in
-    ``scores.npz``: ``scores`` (n, classes) float32, ``prediction`` (n,) int64, ``label`` (n,) int64, ``id`` (n,) str.
+    ``scores.npz``: ``scores`` (n, classes) float32, ``prediction`` (n,) int64, ``label`` (n,) int64, ``id`` (n,) str. Of R
+    draws of labels ``scores`` is (R, n, classes) and ``prediction`` (R, n). Where a protocol chooses something there is
+    ``validation`` too: (m, classes) scores of the held-out training clips.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA
     kind: str
-    """``pretrain``, ``features`` or ``evaluate``."""
+    """``pretrain``, ``features``, ``evaluate`` or ``fuse``."""
     key: str
     labels: Labels
     identity: dict[str, Any]
@@ -47,7 +49,7 @@ class Record(BaseModel):
     metrics: dict[str, float] = Field(default_factory=dict)
     """Percent: ``top1``, ``top5``, ``mean_class``, ``ece``, ``best_on_test`` ...; headline ``top1`` is the last epoch."""
     curve: tuple[dict[str, float], ...] = ()
-    facts: dict[str, float | int | str | list[float] | list[list[int]]] = Field(default_factory=dict)
+    facts: dict[str, float | int | str | list[float] | list[list[int]] | list[str]] = Field(default_factory=dict)
     """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall`` ..."""
 
 

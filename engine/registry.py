@@ -142,7 +142,8 @@ def _scan(kind: Kind, root: Path) -> Mapping[str, Plugin]:
 
 
 def _descends(node: ast.ClassDef, base: str, by_name: Mapping[str, ast.ClassDef]) -> bool:
-    parents = {b.attr if isinstance(b, ast.Attribute) else getattr(b, "id", "") for b in node.bases} - {node.name}
+    bases = [b.value if isinstance(b, ast.Subscript) else b for b in node.bases]  # Protocol[EvalContext]
+    parents = {b.attr if isinstance(b, ast.Attribute) else getattr(b, "id", "") for b in bases} - {node.name}
     return any(p == base or (p in by_name and _descends(by_name[p], base, by_name)) for p in parents)
 
 

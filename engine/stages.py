@@ -13,7 +13,7 @@ from engine.records import Labels, Record
 NUMERICS = 1
 """Raised when shared code (trainer, blocks, augmentations, streams, scoring) gives other numbers; voids all records."""
 
-StageKind = Literal["pretrain", "features", "evaluate"]
+StageKind = Literal["pretrain", "features", "evaluate", "fuse"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Stage:
     """One unit of work.
 
     Attributes:
-        kind: ``pretrain`` (a method), ``features`` (of the method then) or ``evaluate`` (a protocol on features).
+        kind: ``pretrain`` (a method), ``features`` (of the method then), ``evaluate`` (a protocol, on features or on the
+            encoder) or ``fuse`` (a protocol, on the scores of several streams).
         choice: the plug-in that works, and its config (``features``: the method, and what to extract).
         data: the split.
         seed: the seed asked for; what is drawn is derived from it, the kind and the plug-in (``engine.rng``).
@@ -82,8 +83,8 @@ class Stage:
     @property
     def short(self) -> str:
         """E.g. ``linear of aimclr, joint, seed 0``."""
-        plugin, method = self.choice.plugin.name, (self.parents[0] if self.parents else self).choice.plugin.name
-        what = f"{plugin} of {method}" if self.kind == "evaluate" else f"{self.kind} of {plugin}"
+        plugin, earlier = self.choice.plugin.name, (self.parents[0] if self.parents else self).choice.plugin.name
+        what = f"{plugin} of {earlier}" if self.kind in ("evaluate", "fuse") else f"{self.kind} of {plugin}"
         return f"{what}, {self.labels.stream}, seed {self.seed}"
 
     def record(

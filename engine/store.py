@@ -21,7 +21,7 @@ from engine.records import Provenance, Record
 from engine.stages import Stage
 
 State = Literal["done", "resume", "to do", "failed", "unsupported"]
-RESULT = {"pretrain": "weights.safetensors", "features": "features.npz", "evaluate": "scores.npz"}
+RESULT = {"pretrain": "weights.safetensors", "features": "features.npz", "evaluate": "scores.npz", "fuse": "scores.npz"}
 """What a stage leaves beside its record."""
 
 
@@ -46,9 +46,13 @@ class RunStore:
         """The file with a stage's weights, features or scores."""
         return self.folder(stage) / RESULT[stage.kind]
 
-    def checkpoint(self, stage: Stage) -> Path:
-        """Where an unfinished training stands."""
-        return self.folder(stage) / "checkpoint.pt"
+    def checkpoint(self, stage: Stage, part: str = "") -> Path:
+        """Where an unfinished training stands, or one part of it."""
+        return self.folder(stage) / (f"checkpoint-{part}.pt" if part else "checkpoint.pt")
+
+    def resumable(self, stage: Stage) -> bool:
+        """Whether a stage has begun and can go on."""
+        return any(self.folder(stage).glob("checkpoint*.pt"))
 
     def record(self, stage: Stage) -> Record | None:
         """A finished stage's record, or ``None``: absent, damaged (with a warning), or its result file is gone."""
@@ -83,7 +87,7 @@ class RunStore:
                 return "failed", str(json.loads(failure.read_bytes())["reason"])
             except (ValueError, KeyError):
                 return "failed", "unreadable failure.json"
-        return ("resume", "") if self.checkpoint(stage).is_file() else ("to do", "")
+        return ("resume", "") if self.resumable(stage) else ("to do", "")
 
     def announce(self, stage: Stage) -> None:
         """Write ``stage.json``, so that pending cells are visible and a folder explains itself."""
@@ -113,8 +117,8 @@ class RunStore:
         write_json(folder / "provenance.json", provenance.model_dump(mode="json"))
         write_json(folder / "record.json", record.model_dump(mode="json"))
         self._checked[stage.key] = record
-        for leftover in ("checkpoint.pt", "failure.json", "unsupported.json"):
-            (folder / leftover).unlink(missing_ok=True)
+        for leftover in (*folder.glob("checkpoint*.pt"), folder / "failure.json", folder / "unsupported.json"):
+            leftover.unlink(missing_ok=True)
 
     @contextmanager
     def lease(self, stage: Stage, waiting: Callable[[], None]) -> Iterator[None]:

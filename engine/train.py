@@ -1,4 +1,4 @@
-"""The training loop of every pre-training: optimiser, schedule, precision, checkpoints. Resumes bit for bit on CPU."""
+"""The one training loop, of methods and protocols: optimiser, schedule, precision, checkpoints; resumes bit for bit on CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,33 @@ def batches(count: int, config: TrainConfig, generator: Generator) -> Iterator[T
         yield order[start : start + size]
 
 
+@dataclass(frozen=True)
+class Training:
+    """What the loop trains.
+
+    Attributes:
+        network: its trainable parameters are optimised, its whole state is in the checkpoint.
+        config: settings of the loop.
+        count: samples in an epoch.
+        losses: named scalar losses of the samples ``index`` (n,); their sum is minimised.
+        device: where the network is.
+        metrics: scalars of the last step that are worth keeping.
+        after_step: called after the optimiser's step.
+        after_last: called once after the last epoch, before the last checkpoint.
+        after_epoch: numbers to add to the epoch's row of the curve; must leave the network as it was.
+    """
+
+    network: nn.Module
+    config: TrainConfig
+    count: int
+    losses: Callable[[Tensor, Step], Mapping[str, Tensor]]
+    device: torch.device
+    metrics: Callable[[], Mapping[str, Tensor]] = dict
+    after_step: Callable[[Step], None] = lambda step: None
+    after_last: Callable[[], None] = lambda: None
+    after_epoch: Callable[[int], Mapping[str, float]] = lambda epoch: {}
+
+
 def pretrain(
     method: Method,
     clips: ClipSet,
@@ -87,11 +114,52 @@ def pretrain(
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> list[dict[str, float]]:
-    """Train a method in place.
+    """Train a method in place; see :func:`fit`.
 
     Args:
         method: built and, where it starts from another's run, already started.
         clips: training clips on the device of the method.
+        seed: as for :func:`fit`.
+        checkpoint: as for :func:`fit`.
+        report: as for :func:`fit`.
+    """
+    config, context = method.config.train, method.context
+    stored = to_storage(clips.clips)
+
+    def losses(index: Tensor, step: Step) -> Mapping[str, Tensor]:
+        views = method.views(from_storage(stored.index_select(0, index)), step)
+        return method(tuple(to_stream(view, context.stream, context.layout) for view in views), step)  # type: ignore[no-any-return]
+
+    def recalibrated() -> None:
+        if config.recalibrate:
+            recalibrate(
+                method.encoder, clips.clips, config.batch, lambda view: to_stream(view, context.stream, context.layout)
+            )
+
+    training = Training(
+        method,
+        config,
+        len(clips),
+        losses,
+        clips.clips.device,
+        metrics=method.metrics,
+        after_step=method.after_step,
+        after_last=recalibrated,
+    )
+    return fit(training, seed=seed, checkpoint=checkpoint, report=report)
+
+
+def fit(
+    training: Training,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> list[dict[str, float]]:
+    """Train a network in place.
+
+    Args:
+        training: what, and how.
         seed: seed of this run; every epoch derives its own, so that a resumed run repeats it exactly.
         checkpoint: file that is read when it exists and rewritten, atomically, after every epoch.
         report: called after every step.
@@ -103,39 +171,35 @@ def pretrain(
         DivergenceError: a loss became NaN or infinite; the message names epoch, step and losses.
         BenchError: too few clips for one batch, or a checkpoint that does not fit.
     """
-    config = method.config.train
+    network, config, count = training.network, training.config, training.count
     if config.epochs == 0:
         return []
-    if len(clips) < 2:
-        raise BenchError(f"Pre-training needs at least 2 clips, got {len(clips)}.")
-    for module in method.modules():
+    if count < 2:
+        raise BenchError(f"Training needs at least 2 clips, got {count}.")
+    for module in network.modules():
         if isinstance(module, Encoder):
             module.precision = config.precision
-    device = clips.clips.device
-    stored = to_storage(clips.clips)
+    device = training.device
     generator = Generator(device)
-    trainable = [p for p in method.parameters() if p.requires_grad]
+    trainable = [p for p in network.parameters() if p.requires_grad]
     optim = optimiser(trainable, config)
-    per_epoch = len(list(batches(len(clips), config, Generator(device))))
+    per_epoch = len(list(batches(count, config, Generator(device))))
     steps = per_epoch * config.epochs
     curve: list[dict[str, float]] = []
     if checkpoint is not None and checkpoint.exists():
-        curve = _restore(checkpoint, method, optim)
-    method.train()
+        curve = _restore(checkpoint, network, optim)
+    network.train()
     for epoch in range(len(curve) + 1, config.epochs + 1):
         torch.manual_seed(seed_of(seed, "dropout", epoch))
         generator.manual_seed(seed_of(seed, "views", epoch))
         sums: dict[str, Tensor] = {}
         started = time.perf_counter()
-        for number, index in enumerate(batches(len(clips), config, generator)):
+        for number, index in enumerate(batches(count, config, generator)):
             step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
             lr = learning_rate(config, epoch, step.index, steps)
             for group in optim.param_groups:
                 group["lr"] = lr
-            batch = from_storage(stored.index_select(0, index))
-            views = method.views(batch, step)
-            context = method.context
-            losses = method(tuple(to_stream(view, context.stream, context.layout) for view in views), step)
+            losses = training.losses(index, step)
             loss = torch.stack(list(losses.values())).sum()
             values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
             if not math.isfinite(float(loss.detach())):
@@ -148,8 +212,8 @@ def pretrain(
             if config.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trainable, config.clip_norm)
             optim.step()
-            method.after_step(step)
-            for name, value in {**values, **method.metrics()}.items():
+            training.after_step(step)
+            for name, value in {**values, **training.metrics()}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value
             rate = (number + 1) * len(index) / (time.perf_counter() - started)
             report(
@@ -163,46 +227,52 @@ def pretrain(
                     rate,
                 )
             )
+        if epoch == config.epochs:
+            training.after_last()
         row = {name: float(value) / per_epoch for name, value in sums.items()}
-        curve.append({"epoch": float(epoch), **row, "lr": lr})
-        if epoch == config.epochs and config.recalibrate:
-            recalibrate(method, clips, config.batch)
+        curve.append({"epoch": float(epoch), **row, "lr": lr, **training.after_epoch(epoch)})
         if checkpoint is not None:
-            _save(checkpoint, method, optim, curve)
+            _save(checkpoint, network, optim, curve)
     return curve
 
 
 @torch.no_grad()
-def recalibrate(method: Method, clips: ClipSet, batch: int) -> None:
-    """Replace the encoder's BatchNorm running statistics by averages over the clean training clips, dropout off."""
-    norms = [m for m in method.encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+def recalibrate(encoder: Encoder, clips: Tensor, batch: int, prepare: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+    """Replace an encoder's BatchNorm running statistics by averages over clean clips, dropout off.
+
+    Args:
+        encoder: changed in place, in training mode afterwards.
+        clips: (N, C, T, V, M).
+        batch: clips per average; an incomplete last batch is left out.
+        prepare: what the encoder gets from a batch, e.g. its stream.
+    """
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
-    method.encoder.eval()
+    encoder.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average
         norm.train()
     for start in range(0, len(clips) - len(clips) % min(batch, len(clips)), batch):
-        view = clips.clips[start : start + batch]
-        method.encoder(to_stream(view, method.context.stream, method.context.layout))
+        encoder(prepare(clips[start : start + batch]))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    method.train()
+    encoder.train()
 
 
-def _save(path: Path, method: Method, optim: torch.optim.Optimizer, curve: list[dict[str, float]]) -> None:
+def _save(path: Path, network: nn.Module, optim: torch.optim.Optimizer, curve: list[dict[str, float]]) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        torch.save({"method": method.state_dict(), "optimiser": optim.state_dict(), "curve": curve}, file)
+        torch.save({"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve}, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def _restore(path: Path, method: Method, optim: torch.optim.Optimizer) -> list[dict[str, float]]:
+def _restore(path: Path, network: nn.Module, optim: torch.optim.Optimizer) -> list[dict[str, float]]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
-        method.load_state_dict(state["method"])
+        network.load_state_dict(state["network"])
         optim.load_state_dict(state["optimiser"])
     except Exception as error:
         raise BenchError(

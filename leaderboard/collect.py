@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.config import digest
 from engine.records import Labels, Record
 
+_DEFINITION = ("plugin", "version", "preset", "config", "source")
+"""Parts of an evaluation's identity that make its definition."""
+
 Status = Literal["done", "failed", "unsupported", "pending"]
 
 
@@ -46,19 +49,19 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """``pretrain``, ``features`` or ``evaluate``."""
+        """``pretrain``, ``features``, ``evaluate`` or ``fuse``."""
         return self.folder.parent.parent.name
 
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluation.
+    """One evaluation, or the fusion of several.
 
     Attributes:
         stage: its folder's content; the status takes failed ancestors into account.
-        origin: digest of the pre-training behind it without the seed: equal for the seeds of one experiment, and for
-            nothing else; "" for an unfinished run where that is not known.
-        definition: digest of the protocol's version and settings.
+        origin: digest of the pre-training behind it (of all that were fused) without the seed: equal for the seeds of one
+            experiment, and for nothing else; "" for an unfinished run where that is not known.
+        definition: digest of the protocol's version and settings (and of those that were fused).
         version: version of the protocol, 0 where not known.
     """
 
@@ -72,7 +75,7 @@ def collect(results: Path) -> list[Run]:
     """All evaluations under ``results/runs``, finished or not, sorted by key; nothing is fine."""
     stages = {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
     origins: dict[str, str] = {}
-    return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind == "evaluate"]
+    return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind in ("evaluate", "fuse")]
 
 
 def _read(folder: Path) -> Stage | None:
@@ -121,16 +124,23 @@ def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> 
     if stage.status == "pending" and failed:
         reason = f"{failed.kind} of {failed.labels.method} failed: {failed.reason}"
         stage = replace(stage, status="failed", reason=reason)
-    pretrain = next((earlier for earlier in ancestors if earlier.kind == "pretrain"), None)
-    definition = {name: stage.identity.get(name) for name in ("plugin", "version", "preset", "config", "source")}
+    fused = [earlier for earlier in ancestors if earlier.kind == "evaluate"]
+    trained = [_pretrain(one, stages) for one in fused or [stage]]
+    known = [_origin(one.key, stages, origins) for one in trained if one]
     # Without the folders in between, at least data and shared numerics tell experiments apart.
     rest = digest([stage.identity.get("numerics"), stage.identity.get("data")]) if stage.status == "done" else ""
+    definitions = [{name: one.identity.get(name) for name in _DEFINITION} for one in (stage, *fused)]
     return Run(
         stage,
-        origin=_origin(pretrain.key, stages, origins) if pretrain else rest,
-        definition=digest(definition),
+        origin=(known[0] if len(known) == 1 else digest(known)) if known else rest,
+        definition=digest(definitions if fused else definitions[0]),
         version=int(stage.identity.get("version", 0)),
     )
+
+
+def _pretrain(stage: Stage, stages: Mapping[str, Stage]) -> Stage | None:
+    """The nearest pre-training behind an evaluation."""
+    return next((earlier for earlier in _ancestors(stage, stages) if earlier.kind == "pretrain"), None)
 
 
 def _ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:

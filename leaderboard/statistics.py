@@ -20,7 +20,7 @@ class Correctness:
 
     Attributes:
         ids: (n,) sample names in the order of the split.
-        values: (n,) 0 or 1, or a mean over seeds.
+        values: (n,) 0 or 1, or a mean over seeds and draws.
     """
 
     ids: NDArray[Any]
@@ -28,10 +28,11 @@ class Correctness:
 
 
 def correctness(path: Path) -> Correctness | None:
-    """Read a ``scores.npz``; ``None`` where it is absent or damaged."""
+    """Read a ``scores.npz``, a mean over draws of labels; ``None`` where it is absent or damaged."""
     try:
         with np.load(path, allow_pickle=False) as scores:
-            return Correctness(scores["id"], (scores["prediction"] == scores["label"]).astype(np.float64))
+            right = (scores["prediction"] == scores["label"]).astype(np.float64)
+            return Correctness(scores["id"], right.reshape(-1, right.shape[-1]).mean(axis=0))
     except (OSError, KeyError, ValueError, EOFError, AttributeError):
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,11 +13,14 @@ from leaderboard.statistics import indistinguishable
 REFERENCES = {"raw": "raw coordinates", "random": "random encoder", "supervised": "supervised from scratch"}
 """Methods every table is read against; never ranked, shown in this order."""
 _ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
+_TWINS = {"random": "supervised", "supervised": "random"}
+"""The same initial weights, frozen and trained."""
 _MAIN = "linear"
 _KEY_DIGITS = 6
 
 LEGEND = (
-    "Top-1 accuracy in percent, last epoch: mean ± sd over n seeds [95 % bootstrap interval over test samples]. "
+    "Top-1 accuracy in percent, last epoch: mean ± sd over n seeds [95 % bootstrap interval over test samples]; "
+    "draws ± is the sd over draws of labels. "
     "Best method in bold; ≈ cannot be told apart from it (paired z-test over test samples and seeds, 5 %). "
     "Reference rows come first and are not ranked."
 )
@@ -100,7 +103,10 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
             Row(
                 name=_clean(_method_title(method)),
                 reference=_is_reference(method),
-                entries=tuple(_entry(cell, marks[p].get((method, encoder), "")) for p, cell in own.items()),
+                entries=tuple(
+                    _entry(cell, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
+                    for p, cell in own.items()
+                ),
                 facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), _clean(encoder)),
                 keys=tuple(_keys(cell) for cell in own.values() if cell),
             )
@@ -128,16 +134,26 @@ def _marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
     return marks
 
 
-def _entry(cell: Cell | None, mark: str) -> Entry:
+def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str, str, str], Cell]) -> str:
+    """Where a reference row's cell is: an untrained encoder that a protocol trains is the supervised row."""
+    twin = _TWINS.get(_base(method), "")
+    if twin and (twin + method[len(_base(method)) :], encoder, protocol) in grid:
+        return f"see {REFERENCES[twin]}"
+    return "not asked for"
+
+
+def _entry(cell: Cell | None, mark: str, elsewhere: str) -> Entry:
     if cell is None:
-        return Entry("not asked for")
+        return Entry(elsewhere)
     summary = cell.metrics.get(HEADLINE)
     gap = _clean(cell.gap)
     if summary is None:
         return Entry(gap or "no top-1 in the record")
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     band = "" if summary.low is None or summary.high is None else f"[{summary.low:.1f}, {summary.high:.1f}] "
-    return Entry(text, f"{band}n={summary.n}", gap, mark, summary)
+    draws = cell.metrics.get("top1_draws_sd")
+    spread = f", draws ± {draws.mean:.1f}" if draws else ""
+    return Entry(text, f"{band}n={summary.n}{spread}", gap, mark, summary)
 
 
 def _numbers(cells: Iterable[Cell | None], name: str) -> str:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor, nn
 
+from datasets.layout import Layout
+from encoders.base import Encoder
 from engine.config import Config as BaseConfig
-from engine.config import Overrides, knob
+from engine.config import Overrides, TrainConfig, knob
+
+Needs = Literal["features", "encoder", "scores", "untrimmed"]
+"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), stored
+scores of other evaluations (``ScoresContext``), or untrimmed recordings (not yet)."""
 
 
 class FeatureConfig(BaseConfig):
@@ -24,14 +30,15 @@ class FeatureConfig(BaseConfig):
 
 @dataclass(frozen=True)
 class EvalContext:
-    """All that a protocol may see. There are no test labels in it: the engine scores what the protocol returns.
+    """All that a protocol on features may see. There are no test labels in it: the engine scores what it returns.
 
     Attributes:
         train_features: (N, D) float32, rows in the split's order.
         train_labels: (N,) int64.
         test_features: (n, D) float32.
         classes: number of classes.
-        fit, held_out: indices into train: the part to fit on while something is chosen, the part to choose by.
+        fit, held_out: indices into train: the part to fit on while something is chosen, the part to choose by; both
+            empty in a draw of labels, which is too small to choose by.
         seed: seed of this stage.
         report: ``report(epoch, loss, test_scores)`` adds a point to the stored curve; the engine scores it unseen.
     """
@@ -47,21 +54,89 @@ class EvalContext:
 
 
 @dataclass(frozen=True)
+class NetworkTraining:
+    """What a protocol asks the engine's training loop to do.
+
+    Attributes:
+        network: its trainable parameters are optimised in place; holds the context's encoder.
+        config: settings of the loop.
+        losses: ``losses(index, generator)``: named scalar losses of the labelled clips ``index`` (n,), everything random
+            drawn from the generator. The loop draws the batches, so that no label is left out.
+        scores: (n, classes) of the test clips as the network stands, for the curve.
+        full_length: an epoch shows as many clips as the whole training part has, however few are labelled.
+    """
+
+    network: nn.Module
+    config: TrainConfig
+    losses: Callable[[Tensor, Generator], Mapping[str, Tensor]]
+    scores: Callable[[], Tensor]
+    full_length: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderContext:
+    """All that a protocol on the encoder may see: no test labels, and no labels outside its draw.
+
+    Attributes:
+        encoder: with the weights of the pre-training (of method ``random``: freshly initialised), to be changed at will.
+        clips: (N, C, T, V, M) labelled training clips, joint stream.
+        labels: (N,) int64.
+        test_clips: (n, C, T, V, M).
+        classes: number of classes.
+        layout: skeleton layout.
+        stream: stream that the encoder reads; convert after augmenting.
+        seed: seed of this stage and draw.
+        train: runs the engine's loop (schedule, precision, checkpoint after every epoch, resuming bit for bit).
+    """
+
+    encoder: Encoder
+    clips: Tensor
+    labels: Tensor
+    test_clips: Tensor
+    classes: int
+    layout: Layout
+    stream: str
+    seed: int
+    train: Callable[[NetworkTraining], None]
+
+
+@dataclass(frozen=True)
+class ScoresContext:
+    """All that a protocol on stored scores may see: no test labels.
+
+    Attributes:
+        scores: by stream, (n, classes) or, for a protocol with R draws, (R, n, classes).
+        validation: by stream, (m, classes) scores of held-out training clips by a classifier fitted on the others; empty
+            where the evaluations stored none.
+        labels: (m,) int64, of those clips.
+    """
+
+    scores: Mapping[str, Tensor]
+    validation: Mapping[str, Tensor]
+    labels: Tensor
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a protocol returns.
 
     Attributes:
-        scores: (n, classes) float32 per test sample, the largest wins.
+        scores: (n, classes) float32 per test sample, the largest wins; fused draws (R, n, classes).
         extras: further score matrices, e.g. ``{"k5": ...}``; their top-1 become metrics ``top1_k5`` ...
         facts: what was chosen and tried, e.g. ``{"lr": 0.1, "n_trials": 6}``.
+        validation: (m, classes) scores of ``context.held_out`` by a classifier that was fitted on ``context.fit``.
     """
 
     scores: Tensor
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, float | int | str] = field(default_factory=dict)
+    validation: Tensor | None = None
 
 
-class Protocol(ABC):
+ContextT = TypeVar("ContextT", bound=EvalContext | EncoderContext | ScoresContext)
+
+
+class Protocol(ABC, Generic[ContextT]):
     """An evaluation protocol; a file in ``protocols/`` whose name is the protocol's.
 
     Attributes:
@@ -69,8 +144,10 @@ class Protocol(ABC):
         version: raised whenever the definition changes.
         Config: settings; the defaults are the headline definition under budget ``full``.
         budgets: changes under another budget.
+        tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"train.epochs": 8}}``.
         presets: the papers' variants, asked for as ``name:preset`` (``linear:aimclr``).
-        needs: what it works on.
+        needs: what it works on, which decides the context it gets; may depend on the config.
+        keeps_validation: whether its outcome will hold validation scores.
     """
 
     title: ClassVar[str] = ""
@@ -78,8 +155,10 @@ class Protocol(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[BaseConfig]] = BaseConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {}
+    tuned: ClassVar[Mapping[str, Overrides]] = {}
     presets: ClassVar[Mapping[str, Overrides]] = {}
-    needs: ClassVar[Literal["features", "encoder", "untrimmed"]] = "features"
+    needs: Needs = "features"
+    keeps_validation: bool = False
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
@@ -92,6 +171,30 @@ class Protocol(ABC):
         """``None``, or the reason why this protocol cannot evaluate that method on that split."""
         return None
 
+    def combines(self, other: Protocol[Any]) -> str | None:
+        """For protocols on scores: ``None``, or the reason why they cannot combine the other protocol's scores."""
+        return None
+
+    def label_count(self, labels: NDArray[np.int64]) -> int:
+        """Number of the training labels (N,) that the definition asks for; a run that sees fewer is an error."""
+        return len(labels)
+
+    def draws(self, labels: NDArray[np.int64], split: str) -> Mapping[str, NDArray[np.int64]]:
+        """Sets of training clips whose labels it may see, one run each; none (the default): one run with all labels.
+
+        Args:
+            labels: (N,) of the training part.
+            split: digest of the split, the only source of randomness: the same draws for every method, stream and seed.
+
+        Returns:
+            Ascending indices into train by the draw's name, under which they are stored.
+        """
+        return {}
+
+    def passes(self, train_clips: int, test_clips: int) -> float:
+        """Clips that the encoder has to pass, those with a backward pass counting three times; for time estimates."""
+        return 0.0
+
     @abstractmethod
-    def run(self, context: EvalContext) -> Outcome:
+    def run(self, context: ContextT) -> Outcome:
         """Evaluate; must not depend on the order of the samples (beyond seeded shuffling) or on chunk sizes."""

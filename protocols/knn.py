@@ -42,7 +42,7 @@ class KnnConfig(Config):
         return self
 
 
-class Knn(Protocol):
+class Knn(Protocol[EvalContext]):
     """k nearest neighbours; headline 1-NN on the pooled encoder output, no augmentation.
 
     ``knn:actclr`` is the monitor of ActCLR's code (actclr.md 9.3): 128-d projector output, gallery and queries passed

@@ -45,7 +45,7 @@ class LinearConfig(Config):
     standardise: bool = knob(True, "zero mean and unit variance by the statistics of the training features")
 
 
-class Linear(Protocol):
+class Linear(Protocol[EvalContext]):
     """Linear classifier; headline: the same small grid for every method, chosen on a validation part of train.
 
     The grid is trained on ``context.fit``, the best trial by top-1 on ``context.held_out`` (of equals the one with the
@@ -63,12 +63,16 @@ class Linear(Protocol):
     }
     config: LinearConfig
 
+    def __init__(self, config: LinearConfig) -> None:
+        super().__init__(config)
+        self.keeps_validation = len(config.lr) * len(config.weight_decay) > 1
+
     def run(self, context: EvalContext) -> Outcome:
         """Choose, train on all of train, and score the test features with the last epoch's weights."""
         trials = list(product(self.config.lr, self.config.weight_decay))
         features, labels = context.train_features, context.train_labels
         facts: dict[str, float | int | str] = {"n_trials": len(trials)}
-        best = 0
+        best, validation = 0, None
         if len(trials) > 1:
             fit, held_out = torch.as_tensor(context.fit), torch.as_tensor(context.held_out)
             scale = _Scale.of(features[fit], self.config.standardise)
@@ -76,6 +80,7 @@ class Linear(Protocol):
             accuracy, loss = _judge(scale(features[held_out]), labels[held_out], weights)
             best = max(range(len(trials)), key=lambda i: (accuracy[i], -loss[i]))
             facts["validation_top1"] = accuracy[best]
+            validation = scale(features[held_out]) @ weights[:, best]
         facts["lr"], facts["weight_decay"] = trials[best]
 
         scale = _Scale.of(features, self.config.standardise)
@@ -86,7 +91,7 @@ class Linear(Protocol):
                 context.report(epoch, loss, test @ weights[:, 0])
 
         weights = train(scale(features), labels, context.classes, [trials[best]], self.config, context.seed, report)
-        return Outcome(test @ weights[:, 0], facts=facts)
+        return Outcome(test @ weights[:, 0], facts=facts, validation=validation)
 
 
 @dataclass(frozen=True)

@@ -276,3 +276,16 @@ def test_ctrl_c_of_a_real_process(tmp_path):
     assert "The same command continues" in shown
     assert "Traceback" not in shown + errors
     assert (tmp_path / "results" / "leaderboard.md").exists()
+
+
+def test_all_protocols_and_streams_leave_no_cell_without_a_number_or_a_reason(cli, tmp_path):
+    quick = [f"--set={name}.train.{change}" for name in ("finetune", "semi") for change in ("epochs=2", "batch=8")]
+    result = cli(*TINY, "--protocols", "all", "--streams", "joint,bone,motion", *quick, "--set=semi.percent=20")
+    assert "joint+bone+motion stream" in result.output
+    assert "supervised from scratch" in result.output
+    table = pd.read_csv(tmp_path / "results" / "leaderboard.csv").query("metric == 'top1'")
+    assert set(table.stream) == {"joint", "bone", "motion", "joint+bone+motion"}
+    assert set(table[table.status != "done"].method) == {"raw"}
+    page = (tmp_path / "results" / "leaderboard.md").read_text()
+    assert "unsupported: raw coordinates have no weights to train" in page
+    assert "not asked for" not in page

@@ -15,7 +15,7 @@ FLOPS = 2 * 50 * 4 * 6 * 5
 
 def test_work_is_counted_in_operations_of_the_encoder(world):
     plan = world.plan("TinyCLR", "knn")
-    found = {f"{j.stage.kind} {j.stage.labels.method}": work(j.stage, plan.splits) for j in plan.jobs}
+    found = {f"{j.stage.kind} {j.stage.labels.method}": work(j.stage, plan.splits)[0] for j in plan.jobs}
     assert found == {
         "pretrain random": 0,
         "features random": FLOPS * 60,
@@ -90,3 +90,13 @@ def test_the_summary_line_counts_states(world, monkeypatch):
     monkeypatch.delenv("TINY_BREAK")
     world.run()
     assert line() == "0 stages to do, 6 done, 1 unsupported"
+
+
+def test_protocols_that_train_are_counted_in_operations_too(world):
+    plan = world.plan("TinyCLR", "finetune", sets=("finetune.train.epochs=10",))
+    (job,) = (j for j in plan.jobs if j.stage.labels.method == "supervised")
+    amount, unit = work(job.stage, plan.splits)
+    assert (amount, unit) == (
+        FLOPS * (3 * 10 * 30 + 4 * 30),
+        "flops",
+    )  # forward and backward, four looks at the test clips

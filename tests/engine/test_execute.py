@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import work
+from engine.bench import stage_seed
 from engine.data import Splits
 from engine.registry import ROOT, locate
 from engine.stages import Stage
@@ -309,7 +309,7 @@ def test_global_state_is_left_alone(world):
 
 def test_seeds_depend_on_seed_kind_and_plugin_only(world):
     def seeds(**more) -> dict[str, int]:
-        return {f"{j.stage.kind} {j.stage.choice.plugin.name}": work._seed(j.stage) for j in world.plan(**more).jobs}
+        return {f"{j.stage.kind} {j.stage.choice.plugin.name}": stage_seed(j.stage) for j in world.plan(**more).jobs}
 
     assert seeds() == seeds(sets=("tinyclr.scale=2", "frames=20")) == seeds(streams=("bone",))
     assert len(set(seeds().values())) == len(seeds())

@@ -11,7 +11,12 @@ from engine.store import write_json
 
 def test_provenance_says_how_a_run_came_about(tmp_path: Path):
     found = collect(
-        seconds=1.5, device=torch.device("cpu"), plugin=ROOT / "methods" / "random.py", work=7.0, resumed=False
+        seconds=1.5,
+        device=torch.device("cpu"),
+        plugin=ROOT / "methods" / "random.py",
+        work=7.0,
+        unit="flops",
+        resumed=False,
     )
     assert found.seconds == 1.5
     assert found.threads == torch.get_num_threads()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datasets.clips import ClipSet, from_storage
 from datasets.layout import KINECT20
+from datasets.streams import to_stream
 from encoders.base import Encoder
 from encoders.stgcn import STGCN, STGCNConfig
 from engine.config import BenchError, TrainConfig, resolve
@@ -132,8 +133,8 @@ def test_divergence_names_epoch_step_and_terms() -> None:
 def test_recalibration_gives_clean_batch_statistics() -> None:
     method = build()
     clips = clip_set(16, 2)
-    recalibrate(method, clips, 16)
     encoder = method.encoder
+    recalibrate(encoder, clips.clips, 16, lambda view: to_stream(view, "bone", KINECT20))
     assert isinstance(encoder, STGCN)
     bones = clips.clips - clips.clips[:, :, :, list(KINECT20.bones)]
     rows = bones.permute(0, 4, 2, 3, 1).reshape(-1, 60)

@@ -200,3 +200,22 @@ def test_an_overridden_main_protocol_still_sorts(fake) -> None:
         fake.evaluate(method, "knn", 0, knn)
     (table,) = boards(fake.folder)
     assert [row.name for row in table.rows] == ["aimclr", "hiclr"]
+
+
+def test_a_reference_rows_missing_cell_says_where_it_is(fake) -> None:
+    fake.evaluate("random", "linear", accuracy=0.3)
+    fake.evaluate("supervised", "finetune", accuracy=0.5)
+    fake.evaluate("aimclr", "linear")
+    (board,) = tables(aggregate(collect(fake.folder)))
+    texts = {row.name: [entry.text for entry in row.entries] for row in board.rows}
+    assert texts == {
+        "random encoder": ["30.0", "see supervised from scratch"],
+        "supervised from scratch": ["see random encoder", "50.0"],
+        "aimclr": ["80.0", "not asked for"],
+    }
+
+
+def test_the_spread_over_draws_is_shown(fake) -> None:
+    fake.evaluate(protocol="semi", metrics={"top1_draws_sd": 2.34})
+    (board,) = tables(aggregate(collect(fake.folder)))
+    assert board.rows[0].entries[0].detail.endswith("n=1, draws ± 2.3")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard.statistics import Correctness, average, indistinguishable, interval
+from leaderboard.statistics import Correctness, average, correctness, indistinguishable, interval
 
 
 def samples(values: list[float] | np.ndarray, first: int = 0) -> Correctness:
@@ -60,3 +60,11 @@ def test_one_seed_is_mcnemars_test() -> None:
     two[5:10] = 1
     assert (20 - 12) ** 2 / (20 + 12) < 1.96**2
     assert indistinguishable(samples(one), samples(two), 0)
+
+
+def test_correctness_is_a_mean_over_draws(tmp_path) -> None:
+    prediction = np.array([[0, 1, 2, 2], [0, 1, 1, 1]])
+    np.savez(tmp_path / "scores.npz", prediction=prediction, label=np.array([0, 1, 2, 0]), id=np.array(list("abcd")))
+    found = correctness(tmp_path / "scores.npz")
+    assert found is not None
+    assert found.values.tolist() == [1, 1, 0.5, 0]

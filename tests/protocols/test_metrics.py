@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 
@@ -68,6 +68,7 @@ def test_perfect_and_chance() -> None:
     assert chance.top5 == pytest.approx(50, abs=1.5)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 50), classes=st.integers(2, 9))
 def test_independent_of_sample_order(seed: int, classes: int) -> None:
     scores, labels = problem(40, classes, seed)

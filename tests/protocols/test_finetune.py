@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from datasets.clips import from_storage
+from datasets.layout import Layout
+from encoders.base import Encoder
+from engine.config import BenchError, Config, resolve
+from protocols.base import EncoderContext, NetworkTraining
+from protocols.finetune import Classifier, Finetune, FinetuneConfig
+
+LAYOUT = Layout.from_parents("tiny4", ("hip", "neck", "left_hand", "right_hand"), (-1, 0, 1, 1))
+CLASSES = 3
+
+
+class Small(Encoder):
+    """Positions through a linear layer, BatchNorm and dropout."""
+
+    def __init__(self, frames: int = 8) -> None:
+        super().__init__(Config(), LAYOUT, frames, 1)
+        self.dim, self.temporal_stride = 6, 1
+        self.layer, self.norm, self.dropout = nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(0.3)
+
+    def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
+        x = clips.permute(0, 4, 2, 3, 1)
+        x = self.norm(self.layer(x).flatten(0, 3)).view(*x.shape[:4], -1).relu()
+        return self.dropout(x).permute(0, 1, 4, 2, 3)
+
+
+def clips(count: int, seed: int = 0, spread: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Clips (N, 3, 8, 4, 1) whose right hand is at one of three places."""
+    generator = Generator().manual_seed(seed)
+    labels = torch.arange(count) % CLASSES
+    stored = spread * torch.randn(count, 1, 8, 4, 3, generator=generator)
+    stored[:, 0, :, 3] += torch.eye(3)[labels][:, None] * 2
+    return from_storage(stored), labels
+
+
+def loop(asked: NetworkTraining, count: int, seed: int) -> None:
+    """A plain loop: what the engine's does, without schedule and checkpoints."""
+    generator = Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    optimiser = torch.optim.AdamW(asked.network.parameters(), 0.02)
+    asked.network.train()
+    for _ in range(asked.config.epochs):
+        for rows in torch.randperm(count, generator=generator).split(asked.config.batch):
+            loss = torch.stack(list(asked.losses(rows, generator).values())).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+
+@pytest.fixture
+def context() -> Callable[..., EncoderContext]:
+    def make(train: tuple[Tensor, Tensor], test: Tensor, seed: int = 0, stream: str = "joint") -> EncoderContext:
+        torch.manual_seed(seed)
+        return EncoderContext(
+            encoder=Small(),
+            clips=train[0],
+            labels=train[1],
+            test_clips=test,
+            classes=CLASSES,
+            layout=LAYOUT,
+            stream=stream,
+            seed=seed,
+            train=lambda asked: loop(asked, len(train[1]), seed),
+        )
+
+    return make
+
+
+def config(**changes: object) -> FinetuneConfig:
+    return resolve(FinetuneConfig, {"train.epochs": 15, "train.batch": 16, **changes})
+
+
+@pytest.mark.parametrize("changes", [{}, {"mode": "eval"}, {"augment": ["crop"]}])
+def test_separable_clips_are_learned_perfectly(context, changes) -> None:
+    test, truth = clips(60, 1)
+    outcome = Finetune(config(**changes)).run(context(clips(90), test))
+    assert (outcome.scores.argmax(1) == truth).all()
+
+
+def test_shuffled_labels_give_chance(context) -> None:
+    (train, labels), (test, truth) = clips(240, 0, 1.0), clips(300, 1, 1.0)
+    accuracy = []
+    for seed in range(5):
+        shuffled = labels[torch.randperm(240, generator=Generator().manual_seed(seed))]
+        scores = Finetune(config(**{"train.epochs": 4})).run(context((train, shuffled), test, seed)).scores
+        accuracy.append((scores.argmax(1) == truth).float().mean().item())
+    assert abs(sum(accuracy) / 5 - 1 / 3) < 0.12
+
+
+def test_scores_do_not_depend_on_order_or_chunks_of_the_test_clips(context) -> None:
+    train, (test, _) = clips(45), clips(40, 1, 0.5)
+    whole = Finetune(config()).run(context(train, test)).scores
+    order = torch.randperm(40)
+    torch.testing.assert_close(Finetune(config()).run(context(train, test[order])).scores, whole[order])
+    network = Classifier(Small(), CLASSES, 0)
+    for batch in (1, 7, 40):
+        torch.testing.assert_close(network.scores(test, batch), network.scores(test))
+
+
+def test_scoring_leaves_the_network_as_it_was() -> None:
+    network = Classifier(Small(), CLASSES, 0).train()
+    network.encoder.precision = "bf16"
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    scores = network.scores(clips(20)[0])
+    assert scores.dtype == torch.float32
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert (network.training, network.encoder.training, network.encoder.precision) == (True, True, "bf16")
+
+
+def test_eval_mode_freezes_statistics_but_not_weights(context) -> None:
+    for mode, frozen in (("eval", True), ("train", False)):
+        given = context(clips(45), clips(9, 1)[0])
+        before = {name: value.clone() for name, value in given.encoder.state_dict().items()}
+        Finetune(config(mode=mode)).run(given)
+        assert torch.equal(before["norm.running_mean"], given.encoder.norm.running_mean) == frozen
+        assert not torch.equal(before["layer.weight"], given.encoder.layer.weight)
+
+
+def test_clips_reach_the_encoder_as_the_stream_after_augmentation(context, monkeypatch) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(
+        Small, "forward", lambda self, x, adjacency=None: (seen.append(x), torch.ones(len(x), 1, 6, 8, 4))[1]
+    )
+    train, (test, _) = clips(6), clips(3, 1)
+
+    def run(**changes: object) -> Tensor:
+        seen.clear()
+        given = context(train, test, stream="bone")
+        order = lambda asked: (asked.losses(torch.arange(6), Generator().manual_seed(0)), None)[1]  # noqa: E731
+        Finetune(config(**changes)).run(replace(given, train=order))
+        return seen[0]
+
+    bones = train[0] - train[0][:, :, :, list(LAYOUT.bones)]
+    torch.testing.assert_close(run(), bones)
+    sheared = run(augment=["shear"])
+    assert not torch.allclose(sheared, bones)
+    assert (
+        sheared[:, :, :, LAYOUT.centre] == 0
+    ).all()  # shear after the conversion would not be told by this, crop would
+
+
+def test_published_settings_and_refusals() -> None:
+    full = FinetuneConfig()
+    train = full.train.model_dump()
+    expected = {"epochs": 80, "batch": 128, "optimiser": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True}
+    assert train.items() >= {**expected, "weight_decay": 1e-4, "milestones": (9, 49), "gamma": 0.1}.items()
+    assert full.augment == ()
+    with pytest.raises(BenchError, match=r"finetune\.augment.*unknown augmentation sheer; known: .*shear"):
+        resolve(FinetuneConfig, {"augment": ["sheer"]}, owner="finetune")
+    assert Finetune(full).supports("raw", False, 100) == "raw coordinates have no weights to train"
+    assert Finetune(full).supports("aimclr", True, 100) is None
