@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets.clips import Split
 from datasets.streams import STREAMS
+from engine import imports
 from engine.choices import (
     Choice,
     Settings,
@@ -108,11 +109,15 @@ def build(
         _known(request.budget, BUDGETS, "budget")
     sets = parse_sets(request.sets)
     # The run that a method starts from has to be made anyway: its row costs seconds and shows what was added.
+    imported = imports.found(store.results)
     methods = _unique(
         pair
         for name in (*REFERENCES, *request.methods)
         for plugin, preset in [parse_name("methods", name)]
-        for pair in (*((earlier, "") for earlier in _lineage(plugin)[:0:-1]), (plugin, preset))
+        for pair in (
+            *((earlier, "") for earlier in _lineage(plugin)[:0:-1]),
+            *((plugin, each) for each in (imported if plugin.load().imports and not preset else [preset])),
+        )
     )
     protocols = _unique(parse_name("protocols", name) for name in request.protocols)
     encoder = locate("encoders", sets.encoder)
@@ -127,7 +132,8 @@ def build(
         split = splits(asked)
         budget = request.budget or _default_budget(split, gpu, notes)
         name, _, rule = split.name.partition("/")
-        settings = Settings(request.recipe, budget, (f"{budget}:{name}", f"{budget}:{split.name}"), overrides)
+        tuned = f"{budget}:{name}", f"{budget}:{split.name}"
+        settings = Settings(request.recipe, budget, tuned, overrides, imported)
         dataset = name if splits.frames in (None, DEFAULT_FRAMES) else with_changes(name, [f"frames={splits.frames}"])
         for seed, stream in product(request.seeds, request.streams):
             labels = Labels(
@@ -177,7 +183,9 @@ class _Cells:
         earlier = _earlier(method)
         parents = (self._pretrain(earlier, ""),) if earlier else ()
         choice = choose(method, preset, self.settings)
-        encoder = choose(_encoder_of(method, self.encoder), "", self.settings)
+        # Imported weights fit the encoder as published and no other.
+        settings = Settings(self.settings.recipe, "full", (), {}) if method.load().imports else self.settings
+        encoder = choose(_encoder_of(method, self.encoder), "", settings)
         changes = (*choice.changes, *(change for parent in parents for change in _changes(parent)))
         labels = self.labels.model_copy(update={"method": with_changes(choice.name, changes), "encoder": encoder.label})
         return Stage("pretrain", choice, self.data, self.labels.seed, labels, encoder, parents)
