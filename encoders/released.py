@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from datasets.layout import NTU25
+from encoders.graph import spatial_adjacency
 from encoders.stgcn import STGCN, STGCNConfig, convert_released
 from engine.config import BenchError
 
@@ -69,8 +70,9 @@ def read_released(path: Path, release: str) -> Released:
         BenchError: not such a file, or a tensor is missing, unknown, of another shape or not finite; all are named.
     """
     state = _read_tensors(path)
-    encoder = STGCN(STGCNConfig(), NTU25, frames=50, persons=2)
-    template = encoder.state_dict()
+    with torch.device("meta"):  # names and shapes only
+        template = STGCN(STGCNConfig(), NTU25, frames=50, persons=2).state_dict()
+    adjacency = spatial_adjacency(NTU25)
     converted: dict[str, Tensor] = {}
     matched: dict[str, str] = {}
     dropped: dict[str, str] = {}
@@ -78,9 +80,7 @@ def read_released(path: Path, release: str) -> Released:
     for key, value in state.items():
         name, reason = _name(key, value, release, template), _why_dropped(key, release)
         if key == "encoder_q.A":
-            if value.shape != encoder.adjacency.shape or not torch.allclose(
-                value.float(), encoder.adjacency, atol=1e-5
-            ):
+            if value.shape != adjacency.shape or not torch.allclose(value.float(), adjacency, atol=1e-5):
                 faults.append("encoder_q.A is the adjacency of another graph than NTU-25's")
             dropped[key] = "adjacency, equal to the one that is built here"
         elif reason:
@@ -112,7 +112,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file comes to
         asked = re.search(r"(?:GLOBAL|global) ['`]?([\w.]+)", str(error))
-        why = f"it asks for {asked[1]}" if asked else f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        first_line = str(error).partition("\n")[0]
+        why = f"it asks for {asked[1]}" if asked else f"{type(error).__name__}: {first_line[:200]}"
         raise BenchError(
             f"{path} is refused as a checkpoint of plain tensors ({why}). Nothing in it was run."
         ) from None
