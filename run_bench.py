@@ -229,7 +229,7 @@ def _show_check(found: CheckReport) -> None:
 
 @main.group(cls=Commands)
 def data() -> None:
-    """Prepare and check datasets."""
+    """Prepare, check and export datasets."""
 
 
 @data.command()
@@ -258,6 +258,21 @@ def check(name: str, frames: int | None, data: Path) -> None:
 
     dataset, _ = open_dataset(name, data, frames)
     _show_check(dataset.check())
+
+
+@data.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@_frames
+@_data
+def export(name: str, file: Path, frames: int | None, data: Path) -> None:
+    """Write the prepared split NAME (dataset/split) to FILE.npz, for other code and for npz:FILE#split."""
+    from datasets.export import export as write
+    from engine.data import open_dataset
+
+    dataset, split = open_dataset(name, data, frames)
+    train, test = write(dataset, split, file)
+    click.echo(f"{file}: {train} training and {test} test clips of {dataset.name}/{split}; read it as npz:{file}#split")
 
 
 def _warn(message: Warning | str, *details: Any, **more: Any) -> None:
