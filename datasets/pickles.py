@@ -83,10 +83,16 @@ def _check_content(shape: Any, dtype: Any, raw: Any) -> None:
         raise _RefusedError(f"an array of shape {shape} needs {count} bytes and has {len(raw)}")
 
 
-def _ordered(*entries: Any) -> dict[str, Any]:
-    if entries:
-        raise _RefusedError("an OrderedDict is made of something else than its entries")
+def _ordered() -> dict[str, Any]:
     return {}
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    return text.encode("latin1")
 
 
 _NAMES: dict[str, Any] = {
@@ -96,7 +102,9 @@ _NAMES: dict[str, Any] = {
     "numpy.ndarray": _NDARRAY,
     "numpy.dtype": _Dtype,
     "collections.OrderedDict": _ordered,
-    "_codecs.encode": lambda text, encoding="latin1": text.encode("latin1"),  # bytes in protocol 2
+    # How protocols 0 to 2 write bytes.
+    "_codecs.encode": _encode,
+    **{f"{module}.bytes": _no_bytes for module in ("__builtin__", "builtins")},
 }
 
 
