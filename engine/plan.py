@@ -128,6 +128,8 @@ def build(
     stages: dict[str, Stage] = {}
     reasons: dict[str, str] = {}
     notes: dict[str, None] = {}
+    if not imported and any(parse_name("methods", name)[0].load().imports for name in request.methods):
+        notes[f"nothing is imported in {store.results}/ yet: see import-weights"] = None
     for asked in request.datasets:
         split = splits(asked)
         budget = request.budget or _default_budget(split, gpu, notes)

@@ -119,6 +119,12 @@ def test_other_weights_are_other_stages_and_the_same_are_the_same(folder: Path) 
     assert len(list((folder / "results" / "imported").glob("*.safetensors"))) == 3
 
 
+def test_nothing_imported_yet(folder: Path) -> None:
+    shown = cli(*RUN, "--methods", "imported", "--plan")
+    assert "nothing is imported in results/ yet: see import-weights" in shown
+    assert "imported:" not in shown
+
+
 def test_a_wrong_stream_and_a_changed_file_fail_with_a_reason(folder: Path) -> None:
     checkpoint(folder / "weights.pt", 1)
     name = imported("hiclr", "--stream", "bone")
