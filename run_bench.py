@@ -51,7 +51,7 @@ _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip
 )
 @listed("--methods", "aimclr,actclr,hiclr", "Methods, or 'all'; file.py:Class for your own, name:preset for a variant.")
 @listed("--protocols", "knn,linear", "Evaluation protocols, or 'all'; name:preset for a paper's variant.")
-@listed("--datasets", "synthetic", "Datasets: name, name/split or npz:FILE#RULE.")
+@listed("--datasets", "synthetic", "Datasets: name, name/split, npz:FILE#RULE or form:PATH.")
 @listed("--streams", "joint", "Streams: joint, bone, motion.")
 @listed("--seeds", "0", "Seeds, each a run of its own.", seeds)
 @click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]")
@@ -72,7 +72,11 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     the leaderboard. What is in RESULTS already is not computed again.
     """
     paths = {"results": options["results"], "data": options["data"]}
-    ctx.default_map = {"report": paths, "data": {"prepare": paths, "check": paths}}
+    ctx.default_map = {
+        "report": paths,
+        "import-weights": paths,
+        "data": {"prepare": paths, "check": paths, "export": paths},
+    }
     if ctx.invoked_subcommand is None:
         ctx.exit(_run(**options))
 
@@ -174,6 +178,30 @@ def report(results: Path) -> None:
     _render(results, Console(width=_WIDTH))
 
 
+@main.command("import-weights")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as", "release", required=True, metavar="METHOD", help="aimclr, actclr, hiclr or skeletonclr.")
+@click.option("--stream", default="joint", show_default=True, help="Stream that the weights were trained on.")
+@click.option("--name", help="First part of its name in tables.  [default: METHOD]")
+@_results
+def import_weights(file: Path, release: str, stream: str, name: str | None, results: Path) -> None:
+    """Take the encoder out of a checkpoint FILE that the authors of METHOD released, and make it a method."""
+    from datasets.store import file_sha256
+    from datasets.streams import STREAMS
+    from encoders.released import RELEASES, read_released
+    from engine import imports, registry
+
+    release = registry.match(release, {known: known for known in RELEASES}, "release")
+    stream = registry.match(stream, {known: known for known in STREAMS}, "stream")
+    weights = read_released(file, release)
+    for line in weights.lines():
+        click.echo(line)
+    about = {"release": release, "stream": stream, "source": file_sha256(file)}
+    kept = imports.save(results, name or release, weights.state, about)
+    click.echo(f"kept as imported:{kept}. Evaluate it on data of the {stream} stream, layout ntu25:")
+    click.echo(f"  python run_bench.py --methods imported:{kept} --streams {stream} --datasets DATASET/SPLIT")
+
+
 @main.command("list")
 def list_() -> None:
     """List methods, protocols, encoders and datasets."""
@@ -201,7 +229,7 @@ def _show_check(found: CheckReport) -> None:
 
 @main.group(cls=Commands)
 def data() -> None:
-    """Prepare and check datasets."""
+    """Prepare, check and export datasets."""
 
 
 @data.command()
@@ -230,6 +258,21 @@ def check(name: str, frames: int | None, data: Path) -> None:
 
     dataset, _ = open_dataset(name, data, frames)
     _show_check(dataset.check())
+
+
+@data.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@_frames
+@_data
+def export(name: str, file: Path, frames: int | None, data: Path) -> None:
+    """Write the prepared split NAME (dataset/split) to FILE.npz, for other code and for npz:FILE#split."""
+    from datasets.export import export as write
+    from engine.data import open_dataset
+
+    dataset, split = open_dataset(name, data, frames)
+    train, test = write(dataset, split, file)
+    click.echo(f"{file}: {train} training and {test} test clips of {dataset.name}/{split}; read it as npz:{file}#split")
 
 
 def _warn(message: Warning | str, *details: Any, **more: Any) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
 from datasets.layout import LAYOUTS, Layout
-from datasets.prepare import BadClipError, Preparation, Recordings, inspect, prepare_store
+from datasets.prepare import BadClipError, Preparation, Recordings, as_they_are, inspect, prepare_store
 from datasets.store import COLUMNS, Finding, Prepared, file_sha256
 from engine.config import BenchError, suggestion
 
@@ -30,7 +30,7 @@ _METRES = {
 }
 _NUMBERED = ("subject", "camera", "episode")
 """Columns that need no training values: odd numbers train, even ones test."""
-_RESERVED = ("name", "joint_names", "parents", "label_names", "frame_label", *COLUMNS)
+_RESERVED = ("name", "joint_names", "parents", "label_names", "frame_label", "prepared", *COLUMNS)
 
 
 class Npz(Dataset):
@@ -43,6 +43,7 @@ class Npz(Dataset):
     - ``label`` int (N), 0-based; ``label_names`` str (optional);
     - ``joint_names`` str (V), ``parents`` int (V), -1 = root: the layout;
     - ``unit``: m, cm or mm (optional, metres if absent); ``name`` str (N): sample names (optional);
+    - ``prepared``: true for clips that are centred and turned already, as ``data export`` writes them (optional);
     - ``subject``, ``view`` or ``camera``, ``episode``, ``split`` and any other array (N,) of numbers or words: columns.
 
     RULE is a column, with the training values unless its own are ``train`` and ``test`` or true (= train) and false:
@@ -112,7 +113,8 @@ class Npz(Dataset):
         tell(f"reading {self.path}")
         recordings = read_recordings(self.path, self.sha256, on_bad)
         tell(f"preparing {len(recordings.clips)} clips, {len(recordings.skipped)} skipped")
-        prepare_store(self.folder, recordings, Preparation(frames=self.frames), self.version)
+        rules = as_they_are(self.frames) if recordings.source["prepared"] else Preparation(frames=self.frames)
+        prepare_store(self.folder, recordings, rules, self.version)
 
     def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """Splits for which there is a column whose values say what trains."""
@@ -188,6 +190,7 @@ def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> Recordings:
         columns.setdefault("camera", columns["view"])
         del columns["view"]
     scale = _scale(arrays, path)
+    prepared = _prepared(arrays, path)
     clips, rows, skipped, remarks = [], [], [], []
     seen: dict[str, int] = {}
     for index, name in enumerate(map(str, ids)):
@@ -204,14 +207,14 @@ def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> Recordings:
             if on_bad == "stop":
                 raise BenchError(f"{skipped[-1]}. Mend the file, or skip bad clips.") from None
             continue
-        if remark:
+        if remark and not prepared:
             remarks.append(Finding(place, remark))
         seen[name] = index
         clips.append(clip)
         rows.append(index)
     table = {"id": ids, "label": label, **columns}
     samples = pd.DataFrame({key: values[rows] for key, values in table.items()})
-    source = {"name": path.name, "sha256": sha256, "files": 1}
+    source = {"name": path.name, "sha256": sha256, "files": 1, "prepared": prepared}
     return Recordings(clips, samples, layout, classes, source, skipped, remarks)
 
 
@@ -291,6 +294,13 @@ def _scale(arrays: Arrays, path: Path) -> float:
             f"{path}: unit {str(arrays['unit'])!r} is unknown; known: m, cm, mm (or leave unit out for metres)."
         )
     return _METRES[unit]
+
+
+def _prepared(arrays: Arrays, path: Path) -> bool:
+    stated = arrays.get("prepared", np.array(False))
+    if stated.shape != () or stated.dtype.kind != "b":
+        raise BenchError(f"{path}: prepared must be true or false; it is {stated.dtype} {stated.shape}.")
+    return bool(stated)
 
 
 def _is_column(key: str, values: NDArray[Any], count: int) -> bool:

@@ -20,7 +20,7 @@ from datasets.store import Finding, write_store
 from engine.config import BenchError, Config, as_dict, knob
 
 Rotation = Literal["released", "frame", "sequence", "none"]
-Centring = Literal["frame", "first"]
+Centring = Literal["frame", "first", "none"]
 VERSION = 2
 """Raised when the same rules give other clips."""
 Float = NDArray[np.floating]
@@ -39,18 +39,23 @@ class Preparation(Config):
     centring: Centring = knob(
         "frame",
         "what moves to the origin: every body's centre joint in every frame (aimclr.md 1.5), or the first frame's centre "
-        "joint for the whole clip, which keeps where people walk and how far apart they stand",
+        "joint for the whole clip, which keeps where people walk and how far apart they stand, or nothing",
     )
     rotation: Rotation = knob(
         "released",
         "turn about y that puts the shoulder line on +x: per frame with one sign for the sequence (aimclr.md 1.5), "
         "per frame with its own sign, one turn for the sequence by the mean shoulder line, or none",
     )
-    length: Literal["span", "released"] = knob(
+    length: Literal["span", "released", "all"] = knob(
         "span",
-        "frames used: from the first to the last with a body, or as many from the start as have joint 0 of body 0 "
-        "(aimclr.md 1.5)",
+        "frames used: from the first to the last with a body, as many from the start as have joint 0 of body 0 "
+        "(aimclr.md 1.5), or all",
     )
+
+
+def as_they_are(frames: int) -> Preparation:
+    """Rules for clips that are prepared already: nothing but resampling, and none if they have T frames."""
+    return Preparation(frames=frames, centring="none", rotation="none", length="all")
 
 
 def prepare_clips(
@@ -79,6 +84,8 @@ def prepare_clips(
         begin, length = start[rows] - first, np.maximum(used[rows], 1)
         if rules.centring == "frame":
             centred = centre(raw[first:last], layout.centre)
+        elif rules.centring == "none":
+            centred = raw[first:last]
         else:
             pieces = np.diff(offsets[low : low + _CHUNK + 1])
             centred = centre_first(raw[first:last], begin, pieces, layout.centre)
@@ -159,6 +166,8 @@ def turn(clips: Float, layout: Layout, rotation: str) -> Float:
 def _extent(raw: Float, offsets: NDArray[np.int64], rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First frame and number of frames used of every recording; an empty one has none."""
     begin, end = offsets[:-1], offsets[1:]
+    if rule == "all":
+        return begin, end - begin
     if rule == "released":
         before = np.concatenate([[0], np.cumsum(np.any(raw[:, 0, 0], axis=-1))])
         return begin, before[end] - before[begin]

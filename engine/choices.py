@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -68,12 +68,14 @@ class Settings:
         budget: ``full`` or ``quick``.
         tuned: keys of a method's ``tuned`` tables that apply, general ones first.
         overrides: the ``--set`` tables by plug-in name.
+        imported: presets of methods that evaluate imported weights.
     """
 
     recipe: str
     budget: str
     tuned: tuple[str, ...]
     overrides: Mapping[str, Overrides]
+    imported: Mapping[str, Overrides] = field(default_factory=dict)
 
 
 def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
@@ -83,7 +85,9 @@ def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
         BenchError: unknown preset, unknown key or ill-typed value.
     """
     cls = plugin.load()
-    presets: Mapping[str, Overrides] = getattr(cls, "presets", {})
+    presets: Mapping[str, Overrides] = (
+        settings.imported if getattr(cls, "imports", False) else getattr(cls, "presets", {})
+    )
     if preset and preset not in presets:
         known = f"Known: {', '.join(presets)}." if presets else "It has none."
         raise BenchError(f"{plugin.name} has no preset {preset!r}.{suggestion(preset, presets)} {known}")

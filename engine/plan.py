@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets.clips import Split
 from datasets.streams import STREAMS
+from engine import imports
 from engine.choices import (
     Choice,
     Settings,
@@ -114,11 +115,15 @@ def build(
     sets = parse_sets(request.sets)
     notes: dict[str, None] = {}
     # The run that a method starts from has to be made anyway: its row costs seconds and shows what was added.
+    imported = imports.found(store.results)
     methods = _unique(
         pair
         for name in (*REFERENCES, *request.methods)
         for plugin, preset in [parse_name("methods", name)]
-        for pair in (*((earlier, "") for earlier in _lineage(plugin)[:0:-1]), (plugin, preset))
+        for pair in (
+            *((earlier, "") for earlier in _lineage(plugin)[:0:-1]),
+            *((plugin, each) for each in (imported if plugin.load().imports and not preset else [preset])),
+        )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
     encoder = locate("encoders", sets.encoder)
@@ -128,6 +133,8 @@ def build(
     splits = Splits(data, sets.frames, tell)
     stages: dict[str, Stage] = {}
     reasons: dict[str, str] = {}
+    if not imported and any(parse_name("methods", name)[0].load().imports for name in request.methods):
+        notes[f"nothing is imported in {store.results}/ yet: see import-weights"] = None
 
     def add(cell: Stage, reason: str | None) -> None:
         for stage in [cell] if reason else _with_ancestors(cell):
@@ -139,7 +146,8 @@ def build(
         split = splits(asked)
         budget = request.budget or _default_budget(split, gpu, notes)
         name, _, rule = split.name.partition("/")
-        settings = Settings(request.recipe, budget, (f"{budget}:{name}", f"{budget}:{split.name}"), overrides)
+        tuned = f"{budget}:{name}", f"{budget}:{split.name}"
+        settings = Settings(request.recipe, budget, tuned, overrides, imported)
         dataset = name if splits.frames in (None, DEFAULT_FRAMES) else with_changes(name, [f"frames={splits.frames}"])
         for seed in request.seeds:
             by_stream: dict[tuple[str, str, str], list[tuple[Stage, str | None]]] = {}
@@ -195,7 +203,9 @@ class _Cells:
         earlier = _earlier(method)
         parents = (self._pretrain(earlier, ""),) if earlier else ()
         choice = choose(method, preset, self.settings)
-        encoder = choose(_encoder_of(method, self.encoder), "", self.settings)
+        # Imported weights fit the encoder as published and no other.
+        settings = Settings(self.settings.recipe, "full", (), {}) if method.load().imports else self.settings
+        encoder = choose(_encoder_of(method, self.encoder), "", settings)
         changes = (*choice.changes, *(change for parent in parents for change in _changes(parent)))
         labels = self.labels.model_copy(update={"method": with_changes(choice.name, changes), "encoder": encoder.label})
         return Stage("pretrain", choice, self.data, self.labels.seed, labels, encoder, parents)

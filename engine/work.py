@@ -15,7 +15,7 @@ from datasets.augment import BASIC, AugmentConfig, augment
 from datasets.clips import ClipSet
 from datasets.streams import to_stream
 from encoders.base import parameter_count
-from engine import train
+from engine import imports, train
 from engine.bench import Bench, build_method, stage_seed
 from engine.config import BenchError
 from engine.evaluate import evaluate, fuse
@@ -59,6 +59,10 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
         method.start_from(bench.weights(parent))
         earlier_epochs += int(bench.record(parent).facts["pretrain_epochs"])  # type: ignore[arg-type]
 
+    if method.imports:
+        chosen = stage.choice.config.model_dump()
+        method.start_from(imports.load(bench.store.results, chosen["weights"], str(bench.device)))
+
     def report(at: train.Progress) -> None:
         text = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.3f}, {at.clips_per_second:,.0f} clips/s"
         bench.reporter.update(at.step, at.steps, text, at.step * at.epochs == at.epoch * at.steps)
@@ -74,10 +78,11 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
         "flops": method.encoder.flops(),
         "frames": method.context.frames,
         "persons": method.context.persons,
-        "pretrain_epochs": earlier_epochs + len(curve),
         "train_clips": len(split.train),
         "test_clips": len(split.test),
     }
+    if not method.imports:  # nobody knows how long those were trained
+        facts["pretrain_epochs"] = earlier_epochs + len(curve)
     return stage.record(curve=curve, facts=facts)
 
 

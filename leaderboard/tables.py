@@ -10,7 +10,12 @@ from itertools import groupby
 from leaderboard.cells import HEADLINE, Bench, Cell, Summary
 from leaderboard.statistics import indistinguishable
 
-REFERENCES = {"raw": "raw coordinates", "random": "random encoder", "supervised": "supervised from scratch"}
+REFERENCES = {
+    "raw": "raw coordinates",
+    "random": "random encoder",
+    "supervised": "supervised from scratch",
+    "imported": "imported",
+}
 """Methods every table is read against; never ranked, shown in this order."""
 _ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
 _TWINS = {"random": "supervised", "supervised": "random"}

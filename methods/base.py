@@ -81,6 +81,7 @@ class Method(nn.Module, ABC):
         ablations: tables of named rows of changes.
         init_from: method whose finished run (same dataset, stream, seed) this one starts from.
         encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
+        imports: starts from weights that ``import-weights`` kept; ``name:preset`` says which.
         cost: encoder forward passes per clip and step, a backward pass counting as two; for time estimates.
     """
 
@@ -95,6 +96,7 @@ class Method(nn.Module, ABC):
     ablations: ClassVar[Mapping[str, Mapping[str, Overrides]]] = {}
     init_from: ClassVar[str | None] = None
     encoder_name: ClassVar[str | None] = None
+    imports: ClassVar[bool] = False
     cost: ClassVar[float] = 0.0
 
     def __init__(self, config: MethodConfig, context: Context) -> None:
@@ -124,7 +126,7 @@ class Method(nn.Module, ABC):
         return {}
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the finished run of ``init_from`` (its ``state_dict``). Called once, before training.
+        """Take over the finished run of ``init_from`` (its ``state_dict``), or imported weights. Called once, before training.
 
         Raises:
             BenchError: the state does not fit.

@@ -127,11 +127,17 @@ def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, mo
         (("--method", "aimclr"), r"No such option.*--method.*Did you mean.*--methods"),
         (("--device", "gpu"), r"--device gpu: "),
         (("--device", "meta"), r"--device meta: only cpu and cuda are supported"),
-        (("lsit",), r"Unknown command 'lsit'\. Did you mean 'list'\? Known: data, describe, list, report"),
+        (
+            ("lsit",),
+            r"Unknown command 'lsit'\. Did you mean 'list'\? Known: data, describe, import-weights, list, report",
+        ),
         (("data", "chekc"), r"Unknown command 'chekc'\. Did you mean 'check'\?"),
         (("describe", "aimcrl"), r"Unknown plug-in 'aimcrl'\. Did you mean 'aimclr'\?"),
         (("data", "check", "nw_ucla"), r"data prepare nw_ucla --source PATH"),
         (("--datasets", "nw_ucla/xview"), r"data prepare nw_ucla --source PATH"),
+        (("--datasets", "form:gone.npz"), r"form:gone\.npz: there is no such file or folder"),
+        (("data", "export", "npz:gone.npz", "out.npz"), r"npz:gone\.npz: there is no such file"),
+        (("import-weights", "gone.pt"), r"Missing option '--as'"),
         (("--datasets", "nw_ucla/xveiw"), r"nw_ucla has no split 'xveiw'\. Did you mean 'xview'\?"),
     ],
 )
@@ -220,6 +226,15 @@ def _skeletons(path: Path) -> None:
         joint_names=np.array(joints),
         parents=np.array([-1, 0, 1, 1, 3, 1, 5]),
     )
+
+
+def test_a_split_is_exported_and_read_back(cli, tmp_path):
+    _skeletons(tmp_path / "mine.npz")
+    shown = cli("data", "export", "npz:mine.npz#subject=1,2,3", "out.npz").output
+    assert "36 training and 12 test clips of npz:mine/subject=1,2,3; read it as npz:out.npz#split" in shown
+    checked = cli("data", "check", "npz:out.npz").output
+    assert re.search(r"all +24 +24 +36 +12", checked)
+    assert "48 clips" in checked
 
 
 @pytest.mark.slow
