@@ -50,6 +50,7 @@ class Dataset(ABC):
         splits: split name -> its rule in one line; the first one is the default.
         embedded: made on first use, needs no source.
         expected: split name -> known numbers of training and test clips; a check says where they differ.
+        processes: how many a reader of raw files may use, 0 = one per core; the result is the same.
     """
 
     title: ClassVar[str] = ""
@@ -57,6 +58,7 @@ class Dataset(ABC):
     splits: ClassVar[Mapping[str, str]] = {}
     embedded: ClassVar[bool] = False
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    processes: int = 0
 
     def __init__(self, root: Path, argument: str = "", frames: int = 50) -> None:
         """Name a dataset; nothing is read yet.

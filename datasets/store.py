@@ -110,7 +110,7 @@ class Prepared:
         )
 
     def findings(self, kind: str) -> tuple[Finding, ...]:
-        """What preparation noted under ``kind`` in the manifest: ``skipped`` or ``remarks``."""
+        """What preparation noted under ``kind`` in the manifest: ``skipped``, ``missing`` or ``remarks``."""
         return tuple(Finding(**entry) for entry in self.manifest.get(kind, []))
 
     def damage(self) -> tuple[str, ...]:
