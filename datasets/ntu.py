@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,59 +115,82 @@ def prepare(
     lists = missing_lists(source)
     listed: frozenset[str] = frozenset().union(*map(read_missing, lists))
     wanted = [file for file in files if file.stem not in listed]
-    lost = {reason: list[str]() for reason in (LISTED, NO_BODY, BAD, ABSENT)}
-    lost[LISTED] = [file.stem for file in files if file.stem in listed]
-    found: dict[str, list[Finding]] = {"skipped": bad, "missing": [], "remarks": []}
-    found["missing"] += [Finding(stem, LISTED) for stem in lost[LISTED]]
+    harvest = _Harvest()
+    harvest.skipped += bad
+    for file in files:
+        if file.stem in listed:
+            harvest.lose(file, LISTED, LISTED)
     tell(f"reading {len(wanted)} files of {source}")
     tasks = [wanted[low : low + _PART] for low in range(0, len(wanted), _PART)]
     plan = {
         "dataset": [dataset.name, dataset.version, VERSION, bodies, as_dict(rules)],
         "files": [[file.stem, str(file.path), file.member, *file.stamp] for file in wanted],
     }
-    stems: list[str] = []
-    lengths: list[int] = []
-    checksum = hashlib.sha256()
     with workshop(dataset.folder, digest(plan)) as work:
         parts = make_parts(work, tasks, partial(_read_part, bodies, rules), dataset.processes, tell)
-        with (work / "clips.raw").open("wb") as raw:
+        with closing(parts), (work / "clips.raw").open("wb") as raw:
             for task, part in zip(tasks, parts, strict=True):
-                for index, reason, remark in json.loads(str(part["notes"])):
-                    kind = "missing" if reason == NO_BODY and not lists else "skipped" if reason else "remarks"
-                    found[kind].append(Finding(task[index].place, remark))
-                    if reason:
-                        lost[reason].append(task[index].stem)
-                if on_bad == "stop" and found["skipped"]:
-                    raise BenchError(f"{found['skipped'][0]}. Mend the file, or skip bad clips.")
-                raw.write(part["clips"].data)
-                stems += [task[index].stem for index in part["kept"]]
-                lengths += part["length"].tolist()
-                checksum.update(str(part["sha256"]).encode())
-        if not stems:
-            first = next((f" The first: {entries[0]}." for entries in found.values() if entries), "")
+                raw.write(harvest.take(task, part, bool(lists)))
+                if on_bad == "stop" and harvest.skipped:
+                    raise BenchError(f"{harvest.skipped[0]}. Mend the file, or skip bad clips.")
+        if not harvest.stems:
+            first = next((f" The first: {found}." for found in (*harvest.skipped, *harvest.missing)), "")
             raise BenchError(f"{source}: none of {len(files)} files is usable.{first}")
-        samples = table(stems)
-        samples.insert(2, "length", lengths)
+        samples = table(harvest.stems)
+        samples.insert(2, "length", harvest.lengths)
         if others:
             reason = f"{others} files of setups above {release.setups}, which are not of {release.title}, left alone"
-            found["remarks"].append(Finding(source.name, reason))
+            harvest.remarks.append(Finding(source.name, reason))
         if len(files) < _NEARLY * release.files:
-            reason = f"a part of {release.title}, {len(files)} of {release.files} files; so are the counts below"
-            found["remarks"].append(Finding(source.name, reason))
+            reason = f"a part of {release.title}, {len(files)} of {release.files} files; so are the counts"
+            harvest.remarks.append(Finding(source.name, reason))
         else:
-            lost[ABSENT] = [stem for stem in absent_from([file.stem for file in files]) if stem not in listed]
-            found["missing"] += [Finding(stem, ABSENT) for stem in lost[ABSENT]]
-            found["remarks"] += _account(release, lists, lost, samples)
-        tell(f"writing {len(stems)} clips, {len(found['skipped'])} skipped")
+            absent = (stem for stem in absent_from([file.stem for file in files]) if stem not in listed)
+            harvest.lost[ABSENT] = list(absent)
+            harvest.missing += [Finding(stem, ABSENT) for stem in harvest.lost[ABSENT]]
+            harvest.remarks += _account(release, lists, harvest.lost, samples)
+        tell(f"writing {len(samples)} clips, {len(harvest.skipped)} skipped")
         manifest = {
             "version": dataset.version,
             "rules": {"version": VERSION, **as_dict(rules), "bodies": bodies},
-            "source": {"name": source.name, "sha256": checksum.hexdigest(), "files": len(files)},
-            **{kind: [asdict(finding) for finding in findings] for kind, findings in found.items()},
+            "source": {"name": source.name, "sha256": harvest.checksum.hexdigest(), "files": len(files)},
+            **{kind: [asdict(found) for found in getattr(harvest, kind)] for kind in ("skipped", "missing", "remarks")},
         }
-        shape = (len(stems), PERSONS, rules.frames, len(NTU25), 3)
+        shape = (len(samples), PERSONS, rules.frames, len(NTU25), 3)
         clips = np.memmap(work / "clips.raw", np.float32, "r", shape=shape)
         write_store(dataset.folder, clips, samples, NTU25, release.classes, manifest)
+
+
+@dataclass
+class _Harvest:
+    """What the files gave, in their order: ids and frames of clips, findings, and lost samples by reason."""
+
+    stems: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    skipped: list[Finding] = field(default_factory=list)
+    missing: list[Finding] = field(default_factory=list)
+    remarks: list[Finding] = field(default_factory=list)
+    lost: dict[str, list[str]] = field(default_factory=lambda: {r: [] for r in (LISTED, NO_BODY, BAD, ABSENT)})
+    checksum: Any = field(default_factory=hashlib.sha256)
+
+    def lose(self, file: Entry, reason: str, text: str) -> None:
+        """Note a file that gives no clip."""
+        (self.skipped if reason == BAD else self.missing).append(Finding(file.place, text))
+        self.lost[reason].append(file.stem)
+
+    def take(self, files: Sequence[Entry], part: Arrays, has_list: bool) -> bytes:
+        """Note a part of :func:`_read_part` and return its clips."""
+        for index, reason, text in json.loads(str(part["notes"])):
+            if not reason:
+                self.remarks.append(Finding(files[index].place, text))
+            elif reason == NO_BODY and has_list:
+                self.lose(files[index], BAD, f"{text}, though it is not on the list of missing skeletons")
+            else:
+                self.lose(files[index], reason, text)
+        self.stems += [files[index].stem for index in part["kept"]]
+        self.lengths += part["length"].tolist()
+        self.checksum.update(str(part["sha256"]).encode())
+        return bytes(part["clips"].data)
 
 
 def _read_part(bodies: str, rules: Preparation, files: Sequence[Entry]) -> Arrays:

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -59,10 +60,15 @@ class Entry:
         try:
             if not self.member:
                 return self.path.read_bytes()
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.member)
+            return _archive(self.path, self.path.stat().st_mtime_ns).read(self.member)
         except Exception as error:  # whatever a damaged disk or zip (zlib, lzma, encryption) throws
             raise BadClipError(f"cannot be read ({error})") from None
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, changed: int) -> zipfile.ZipFile:
+    """An opened zip; its directory alone takes longer to read than a hundred files."""
+    return zipfile.ZipFile(path)
 
 
 def numbers(stem: str) -> tuple[int, int, int, int, int]:

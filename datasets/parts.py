@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import time
 import zipfile
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -63,8 +65,8 @@ def make_parts(
     make: Callable[[Task], Arrays],
     processes: int = 0,
     tell: Callable[[str], None] = lambda line: None,
-) -> Iterator[Arrays]:
-    """Make every part that is not there yet, and yield all of them in the order of the tasks.
+) -> Generator[Arrays]:
+    """Make every part that is not there yet, and yield all of them in the order of the tasks; close it to stop.
 
     A part is one file, which appears whole or not at all; a part depends on its task alone, so that the number of processes
     changes nothing.
@@ -75,6 +77,9 @@ def make_parts(
         make: makes the arrays of a part; a function of a module, since other processes import it.
         processes: how many; 0 = one per core, up to 16.
         tell: takes lines of progress.
+
+    Raises:
+        BenchError: a process was killed.
     """
     paths = [work / f"part{index:05}.npz" for index in range(len(tasks))]
     todo = {path: task for path, task in zip(paths, tasks, strict=True) if not _whole(path)}
@@ -86,9 +91,16 @@ def make_parts(
         yield from _in_order(paths, todo, map(write, todo.items()), tell)
         return
     # Fresh processes: a fork of one that has run torch on several threads can hang.
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+    # They ignore Ctrl-C: this process stops them when each has finished the part that it is at.
+    interrupt = signal.SIGINT, signal.SIG_IGN
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), signal.signal, interrupt) as pool:
         try:
             yield from _in_order(paths, todo, pool.map(write, todo.items()), tell)
+        except BrokenProcessPool:
+            raise BenchError(
+                "A process that reads files was killed (out of memory?). The same command continues; --processes N with a "
+                "smaller N needs less memory."
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
