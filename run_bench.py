@@ -226,9 +226,8 @@ def prepare(name: str, source: Path | None, on_bad: Any, processes: int | None, 
     found = dataset.prepare(source, click.echo, on_bad or "skip")
     _show_check(found)
     if found.skipped and not on_bad:
-        raise BenchError(
-            f"{len(found.skipped)} clips were left out, see above; --on-bad-file skip says that this is fine."
-        )
+        complain(f"{len(found.skipped)} bad clips were left out, see above; --on-bad-file skip allows that.", "red")
+        raise SystemExit(1)
 
 
 @data.command("emit-ntu")

@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.check import CheckReport, check_store
-from datasets.clips import Split
 from datasets.store import Prepared, open_store
 from engine.config import BenchError
+
+if TYPE_CHECKING:
+    from datasets.clips import Split
 
 OnBad = Literal["skip", "stop"]
 """What preparation does with a bad clip: report it and leave it out, or stop with an error."""

@@ -232,24 +232,25 @@ def _account(
 ) -> list[Finding]:
     """How the counts of a nearly complete source come about: recorded files, less what is lost for which reason."""
     if lists:
-        how = (
-            f"lists of missing skeletons; {len(lost[LISTED])} files were on them ({release.listed} in the complete set)"
-        )
-        notes = [Finding(", ".join(path.name for path in lists), how)]
+        place = ", ".join(path.name for path in lists)
+        how = f"{len(lost[LISTED])} files of the source are on this list; in the complete set {release.listed} are"
     else:
-        how = f"not there, so files with {NO_BODY} were left out; the official list also has some with few bodies"
-        notes = [Finding(f"list of the {release.listed} samples with missing skeletons (*missing*skeleton*.txt)", how)]
+        place = (
+            f"no list of samples with missing skeletons (*missing*skeleton*.txt, {release.listed} names) in the source"
+        )
+        how = f"files with {NO_BODY} were left out; the official list also has a few with some bodies"
+    notes = [Finding(place, how)]
     for split, recorded in release.recorded.items():
         kept = _count(release, samples, split)
         terms = {reason: _count(release, table(stems), split) for reason, stems in lost.items() if stems}
         rest = np.array(recorded) - kept - sum(terms.values())
         if rest.any():
-            terms["of recordings that are not in the source at all"] = rest
-        less = "".join(f", {train} + {test} {reason}" for reason, (train, test) in terms.items())
-        equal = (
-            f"{recorded[0]} + {recorded[1]} training and test files were recorded{less}; {kept[0]} + {kept[1]} are left"
+            terms["their recordings are not in the source at all"] = rest
+        less = ", ".join(f"{train} + {test} ({reason})" for reason, (train, test) in terms.items()) or "none"
+        sums = (
+            f"{recorded[0]} + {recorded[1]} training and test files recorded, less {less}: {kept[0]} + {kept[1]} clips"
         )
-        notes.append(Finding(split, equal))
+        notes.append(Finding(split, sums))
     return notes
 
 
