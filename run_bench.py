@@ -233,7 +233,9 @@ def prepare(name: str, source: Path | None, on_bad: Any, processes: int | None, 
 @data.command("emit-ntu")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--files", type=click.IntRange(1), default=2000, show_default=True, help="How many.")
-@click.option("--as", "release", type=click.Choice(["ntu60", "ntu120"]), default="ntu60", show_default=True)
+@click.option(
+    "--as", "release", type=click.Choice(["ntu60", "ntu120"]), default="ntu60", show_default=True, help="Names."
+)
 def emit_ntu(folder: Path, files: int, release: Any) -> None:
     """Write clips like those of the synthetic set as raw NTU .skeleton files into FOLDER."""
     from datasets.ntu_write import emit

@@ -19,7 +19,6 @@ from datasets.ntu60 import NTU60
 from datasets.ntu120 import NTU120
 from datasets.ntu_files import absent_from, numbers, read_missing, table
 from datasets.ntu_write import emit, skeleton_text
-from datasets.parts import make_parts, workshop
 from datasets.prepare import Preparation, prepare_clips
 from datasets.synthetic import partner_of
 from datasets.synthetic_scene import observe, perform
@@ -147,26 +146,6 @@ def test_the_number_of_processes_and_an_interruption_change_no_byte(tmp_path, so
     assert "continuing: 1 of 4 parts are there" in told
     assert store_bytes(three) == store_bytes(one)
     assert not work.exists()
-
-
-def test_unfinished_work_is_kept_for_the_same_key_only(tmp_path):
-    def parts(key, value):
-        with workshop(tmp_path / "store", key) as work:
-            for part in make_parts(work, [value], lambda task: {"x": np.array(task)}):
-                if value < 4:
-                    raise KeyboardInterrupt(int(part["x"]))
-                return int(part["x"])
-
-    for key, value, found in (("a", 1, 1), ("a", 2, 1), ("b", 3, 3)):
-        with pytest.raises(KeyboardInterrupt, match=f"^{found}$"):
-            parts(key, value)
-    assert parts("b", 4) == 3
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_one_preparation_at_a_time(tmp_path):
-    with workshop(tmp_path / "store", "a"), pytest.raises(BenchError, match="Another process is preparing"):
-        workshop(tmp_path / "store", "b").__enter__()
 
 
 def test_folder_tree_and_zip_give_the_same_bytes(tmp_path, source):
