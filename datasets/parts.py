@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
@@ -91,9 +92,7 @@ def make_parts(
         yield from _in_order(paths, todo, map(write, todo.items()), tell)
         return
     # Fresh processes: a fork of one that has run torch on several threads can hang.
-    # They ignore Ctrl-C: this process stops them when each has finished the part that it is at.
-    interrupt = signal.SIGINT, signal.SIG_IGN
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), signal.signal, interrupt) as pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
             yield from _in_order(paths, todo, pool.map(write, todo.items()), tell)
         except BrokenProcessPool:
@@ -103,6 +102,18 @@ def make_parts(
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, which waits for the parts that are being made; end when the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _cores() -> int:
@@ -125,7 +136,7 @@ def _in_order(
 
 def _write(make: Callable[[Task], Arrays], job: tuple[Path, Task]) -> None:
     path, task = job
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         np.savez(file, **make(task))  # type: ignore[arg-type]  # mypy takes the last keyword for allow_pickle
     temporary.replace(path)
