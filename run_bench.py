@@ -236,16 +236,39 @@ def data() -> None:
 @click.argument("name")
 @click.option("--source", type=click.Path(path_type=Path), help="File or folder with the raw data.")
 @click.option(
-    "--on-bad", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="What a bad clip does."
+    "--on-bad-file",
+    "--on-bad",
+    "on_bad",
+    type=click.Choice(["skip", "stop"]),
+    help="Leave bad clips out, or stop at the first.  [default: leave them out, but exit with 1]",
 )
+@click.option("--processes", type=click.IntRange(1), help="Processes that read raw files.  [default: all cores]")
 @_frames
 @_data
-def prepare(name: str, source: Path | None, on_bad: Any, frames: int | None, data: Path) -> None:
+def prepare(name: str, source: Path | None, on_bad: Any, processes: int | None, frames: int | None, data: Path) -> None:
     """Prepare dataset NAME from its raw files, once."""
     from engine.data import open_dataset
 
     dataset, _ = open_dataset(name, data, frames)
-    _show_check(dataset.prepare(source, click.echo, on_bad))
+    dataset.processes = processes or 0
+    found = dataset.prepare(source, click.echo, on_bad or "skip")
+    _show_check(found)
+    if found.skipped and not on_bad:
+        complain(f"{len(found.skipped)} bad clips were left out, see above; --on-bad-file skip allows that.", "red")
+        raise SystemExit(1)
+
+
+@data.command("emit-ntu")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--files", type=click.IntRange(1), default=2000, show_default=True, help="How many.")
+@click.option(
+    "--as", "release", type=click.Choice(["ntu60", "ntu120"]), default="ntu60", show_default=True, help="Names."
+)
+def emit_ntu(folder: Path, files: int, release: Any) -> None:
+    """Write clips like those of the synthetic set as raw NTU .skeleton files into FOLDER."""
+    from datasets.ntu_write import emit
+
+    click.echo(f"{emit(folder, files, release)} files in {folder}")
 
 
 @data.command()

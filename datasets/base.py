@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.check import CheckReport, check_store
-from datasets.clips import Split
 from datasets.store import Prepared, open_store
 from engine.config import BenchError
+
+if TYPE_CHECKING:
+    from datasets.clips import Split
 
 OnBad = Literal["skip", "stop"]
 """What preparation does with a bad clip: report it and leave it out, or stop with an error."""
@@ -50,6 +52,7 @@ class Dataset(ABC):
         splits: split name -> its rule in one line; the first one is the default.
         embedded: made on first use, needs no source.
         expected: split name -> known numbers of training and test clips; a check says where they differ.
+        processes: how many a reader of raw files may use, 0 = one per core; the result is the same.
     """
 
     title: ClassVar[str] = ""
@@ -57,6 +60,7 @@ class Dataset(ABC):
     splits: ClassVar[Mapping[str, str]] = {}
     embedded: ClassVar[bool] = False
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    processes: int = 0
 
     def __init__(self, root: Path, argument: str = "", frames: int = 50) -> None:
         """Name a dataset; nothing is read yet.

@@ -53,6 +53,7 @@ class CheckReport:
         problems: what makes the data unfit for use.
         warnings: what is odd, but usable.
         skipped: source files left out.
+        missing: samples that the complete dataset has, but not this source, or without a skeleton.
         remarks: oddities in source files that were kept.
         source: where the data came from.
         digest: checksum of the prepared data.
@@ -70,6 +71,7 @@ class CheckReport:
     remarks: tuple[Finding, ...]
     source: str
     digest: str
+    missing: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -141,6 +143,7 @@ def check_store(
         remarks=prepared.findings("remarks"),
         source=f"{source['name']} (sha256 {source['sha256'][:16]})" if source else "",
         digest=prepared.digest,
+        missing=prepared.findings("missing"),
     )
 
 
@@ -162,6 +165,7 @@ def render(report: CheckReport) -> RenderableType:
         ("problem", "bold red", report.problems),
         ("warning", "yellow", report.warnings),
         ("skipped", "yellow", report.skipped),
+        ("missing", "dim", report.missing),
         ("kept", "dim", report.remarks),
     ):
         for entry in entries[:_MOST_LINES]:

@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from datasets.clips import ClipSet, Split, from_storage
 from datasets.layout import Layout
 from engine.config import BenchError, digest
+
+if TYPE_CHECKING:  # torch is imported where it is used: processes that read raw files do without it
+    from datasets.clips import ClipSet, Split
 
 FORMAT = 1
 """Raised when the files' form changes; older stores are then refused."""
@@ -69,6 +70,10 @@ class Prepared:
 
     def select(self, chosen: NDArray[np.bool_]) -> ClipSet:
         """Read the chosen samples (N,) bool into memory."""
+        import torch
+
+        from datasets.clips import ClipSet, from_storage
+
         clips = torch.from_numpy(np.array(self.clips[chosen]))
         rows = self.samples[chosen]
         return ClipSet(
@@ -92,6 +97,8 @@ class Prepared:
         Raises:
             BenchError: a part is empty, or the parts overlap.
         """
+        from datasets.clips import Split
+
         if not train.any() or not test.any() or (train & test).any():
             values = ", ".join(map(str, pd.unique(self.samples[group])[:20]))
             raise BenchError(
@@ -110,7 +117,7 @@ class Prepared:
         )
 
     def findings(self, kind: str) -> tuple[Finding, ...]:
-        """What preparation noted under ``kind`` in the manifest: ``skipped`` or ``remarks``."""
+        """What preparation noted under ``kind`` in the manifest: ``skipped``, ``missing`` or ``remarks``."""
         return tuple(Finding(**entry) for entry in self.manifest.get(kind, []))
 
     def damage(self) -> tuple[str, ...]:

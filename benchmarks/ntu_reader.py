@@ -1,0 +1,60 @@
+"""Files per second of the NTU reader against a plain line-by-line reader, on generated files in one process.
+
+Run by hand: ``python -m benchmarks.ntu_reader [--files 20] [--frames 100]``. Both take the text of a file to the array of its
+first two bodies; the times are CPU times, so that a busy machine changes little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.plain_ntu import read_plain
+from datasets.ntu_bodies import first_two
+from datasets.ntu_raw import parse
+from datasets.ntu_write import skeleton_text
+
+
+def make_files(count: int, frames: int) -> list[bytes]:
+    """Texts with one body that walks at random."""
+    random = np.random.default_rng(0)
+    pose = random.normal((0, 0, 3), 0.4, (count, 1, 25, 3))
+    clips = pose + random.normal(0, 0.01, (count, frames, 25, 3)).cumsum(axis=1)
+    return [skeleton_text([[(2**56 + 1, joints)] for joints in clip]) for clip in clips]
+
+
+def rate(read: Callable[[bytes], object], files: list[bytes], repeats: int = 5) -> float:
+    """Files per second of CPU time, the best of several passes."""
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.process_time()
+        for text in files:
+            read(text)
+        best = min(best, time.process_time() - start)
+    return len(files) / best
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=100)
+    arguments = parser.parse_args()
+    files = make_files(arguments.files, arguments.frames)
+    fast = rate(lambda text: first_two(parse(text)), files)
+    plain = rate(read_plain, files)
+    size = sum(map(len, files)) / len(files) / 1e3
+    table = Table(f"{arguments.frames} frames, one body, {size:.0f} kB", "files/s", title="one process")
+    table.add_row("datasets.ntu_raw", f"{fast:,.0f}")
+    table.add_row("line by line", f"{plain:,.0f}")
+    table.add_row("ratio", f"{fast / plain:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
