@@ -198,7 +198,7 @@ def fuse(stage: Stage, bench: Bench) -> Record:
     outcome = protocol.run(context)
     known = [bench.record(parent).facts for parent in stage.parents]
     facts: Facts = {name: value for name, value in known[0].items() if all(k.get(name) == value for k in known)}
-    facts |= {name: sum(k[name] for k in known) for name in _SUMMED}  # type: ignore[misc]
+    facts |= {name: sum(k[name] for k in known) for name in _SUMMED if all(name in k for k in known)}  # type: ignore[misc]
     return _record(stage, bench, outcome, facts | dict(outcome.facts), [])
 
 
