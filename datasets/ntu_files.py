@@ -19,6 +19,7 @@ from engine.config import BenchError
 
 SUFFIX = ".skeleton"
 FORM = "SsssCcccPpppRrrrAaaa.skeleton"
+_OTHERS = "What others have prepared (.npy, .npz, .pkl) is a dataset of its own: --datasets form:PATH."
 SETUPS_60, ACTIONS_60 = 17, 60
 """Setups 1 to 17 record actions 1 to 60, which are NTU RGB+D; setups 18 to 32 record actions 61 to 120."""
 PERFORMERS_60 = 40
@@ -147,7 +148,7 @@ def find_files(source: Path, setups: int, title: str) -> tuple[list[Entry], list
         there = f"{len(files)} other files, e.g. {min(path.relative_to(source).as_posix() for path in files)}"
     else:
         there = "no files at all"
-    raise BenchError(f"{source} holds no file {FORM} of {title}, but {there}.")
+    raise BenchError(f"{source} holds no file {FORM} of {title}, but {there}. {_OTHERS}")
 
 
 def _of_file(path: Path) -> Entry:
@@ -160,7 +161,9 @@ def _of_zip(path: Path) -> list[Entry]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise BenchError(f"{path} is neither a folder nor a readable zip ({error}); downloaded completely?") from None
+        raise BenchError(
+            f"{path} is neither a folder nor a readable zip ({error}); downloaded completely? {_OTHERS}"
+        ) from None
     return [
         Entry(Path(member.filename).stem, path, member.filename, (member.file_size, member.CRC))
         for member in members

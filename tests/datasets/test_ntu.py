@@ -313,7 +313,7 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(BenchError, match=r"only setups 18 to 32 \(1 files\): .* see ntu120"):
         prepare(tmp_path, folder)
     (tmp_path / "x.zip").write_bytes(b"PK no zip")
-    with pytest.raises(BenchError, match="neither a folder nor a readable zip"):
+    with pytest.raises(BenchError, match=r"neither a folder nor a readable zip.*form:PATH"):
         prepare(tmp_path, tmp_path / "x.zip")
     (folder / f"{name_of()}.skeleton").write_bytes(b"")
     with pytest.raises(BenchError, match=r"none of 1 files is usable. The first: F001V001"):
