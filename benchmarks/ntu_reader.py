@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.plain_ntu import read_plain
+from benchmarks.timing import best_seconds
 from datasets.ntu_bodies import first_two
 from datasets.ntu_raw import parse
 from datasets.ntu_write import skeleton_text
@@ -28,15 +29,9 @@ def make_files(count: int, frames: int) -> list[bytes]:
     return [skeleton_text([[(2**56 + 1, joints)] for joints in clip]) for clip in clips]
 
 
-def rate(read: Callable[[bytes], object], files: list[bytes], repeats: int = 5) -> float:
-    """Files per second of CPU time, the best of several passes."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        for text in files:
-            read(text)
-        best = min(best, time.process_time() - start)
-    return len(files) / best
+def rate(read: Callable[[bytes], object], files: list[bytes]) -> float:
+    """Files per second of CPU time."""
+    return len(files) / best_seconds(lambda: [read(text) for text in files], clock=time.process_time)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ REFERENCES = {
     "supervised": "supervised from scratch",
     "imported": "imported",
 }
-"""Methods every table is read against; never ranked, shown in this order."""
+"""Methods that a table is read against, or that were trained on other data; never ranked, shown in this order."""
 _ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
 _TWINS = {"random": "supervised", "supervised": "random"}
 """The same initial weights, frozen and trained."""
