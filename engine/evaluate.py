@@ -70,7 +70,10 @@ class _Run:
     def on_features(self, features: Mapping[str, Tensor]) -> Outcome:
         """Run a protocol that reads cached features."""
         split = self.bench.split(self.stage)
-        check(int((self.draw.index < len(features["train"])).sum()), self.protocol, split, self.draw.name)
+        # A draw's rows are picked; all of them are a view, since raw coordinates of a large set are gigabytes.
+        rows = torch.as_tensor(self.draw.index) if self.draw.name else slice(None)
+        train_features = features["train"][rows]
+        check(len(train_features), self.protocol, split, self.draw.name)
         fit, held_out = split.validation() if not self.draw.name else (np.empty(0, np.int64), np.empty(0, np.int64))
         epochs = getattr(self.stage.choice.config, "epochs", 0)
 
@@ -85,10 +88,9 @@ class _Run:
                 epoch, max(epochs, epoch), f"epoch {epoch}" + (f", loss {loss:.3f}" if loss is not None else "")
             )
 
-        index = torch.as_tensor(self.draw.index)
         context = EvalContext(
-            train_features=features["train"][index],
-            train_labels=split.train.labels[index],
+            train_features=train_features,
+            train_labels=split.train.labels[rows],
             test_features=features["test"],
             classes=len(split.classes),
             fit=fit,

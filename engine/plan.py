@@ -194,8 +194,6 @@ class _Cells:
             wanted = replace(pretrain.choice, config=definition.features())
             parent = Stage("features", wanted, self.data, self.labels.seed, pretrain.labels, parents=(pretrain,))
         cell = Stage("evaluate", protocol, self.data, self.labels.seed, labels, parents=(parent,))
-        if definition.needs not in ("features", "encoder"):
-            return cell, f"protocols that need {definition.needs} cannot be run yet"
         has_projector = method.load().project is not Method.project
         return cell, definition.supports(method.name, has_projector, self.train_clips)
 

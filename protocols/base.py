@@ -16,9 +16,9 @@ from encoders.base import Encoder
 from engine.config import Config as BaseConfig
 from engine.config import Overrides, TrainConfig, knob
 
-Needs = Literal["features", "encoder", "scores", "untrimmed"]
-"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), stored
-scores of other evaluations (``ScoresContext``), or untrimmed recordings (not yet)."""
+Needs = Literal["features", "encoder", "scores"]
+"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), or stored
+scores of other evaluations (``ScoresContext``)."""
 
 
 class FeatureConfig(BaseConfig):

@@ -21,8 +21,8 @@ def seen(length, **bodies):
     return parse(skeleton_text(frames))
 
 
-def who(clip, *poses):
-    """For every person the frames in which it is there, from first to last, and the height of its first joint."""
+def who(clip):
+    """For every person the first and last frame in which it is there, and in how many it is."""
     present = clip.any(axis=(2, 3))
     return [
         (*np.flatnonzero(column)[[0, -1]].tolist(), int(column.sum())) if column.any() else () for column in present.T

@@ -102,15 +102,14 @@ def test_poisoned_test_labels_change_no_training(world, other_world, monkeypatch
         assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("stop", [2, 12])
-def test_an_interrupted_training_continues_bit_for_bit(world, other_world, monkeypatch, stop):
-    """Stopped in the second epoch of fine-tuning, and in the second draw of semi."""
-    protocol = "finetune" if stop == 2 else "semi"
+@pytest.mark.parametrize(("protocol", "stop"), [("finetune", 6), ("semi", 18)])
+def test_an_interrupted_training_continues_bit_for_bit(world, other_world, monkeypatch, protocol, stop):
+    """Stopped in the second epoch of fine-tuning, and in the second draw of semi: 4 steps an epoch, 12 a draw."""
     forward, calls = Classifier.forward, []
 
     def interrupted(self, clips):
         calls.extend([0] * self.training)
-        if len(calls) == (4 + stop if protocol == "finetune" else 18):  # 4 steps an epoch, 12 a draw
+        if len(calls) == stop:
             raise KeyboardInterrupt
         return forward(self, clips)
 

@@ -82,15 +82,6 @@ def test_what_cannot_be_run_says_why_and_costs_nothing(world):
     assert "raw" not in labels(plan, "pretrain")
 
 
-def test_protocols_with_other_needs_are_unsupported(world, monkeypatch):
-    from protocols.knn import Knn
-
-    monkeypatch.setattr(Knn, "needs", "untrimmed")
-    assert {job.reason for job in world.plan(protocols="knn").jobs} == {
-        "protocols that need untrimmed cannot be run yet"
-    }
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
