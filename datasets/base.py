@@ -19,6 +19,7 @@ from engine.config import BenchError
 
 if TYPE_CHECKING:
     from datasets.clips import Split
+    from datasets.untrimmed import UntrimmedSplit
 
 OnBad = Literal["skip", "stop"]
 """What preparation does with a bad clip: report it and leave it out, or stop with an error."""
@@ -52,6 +53,8 @@ class Dataset(ABC):
         splits: split name -> its rule in one line; the first one is the default.
         embedded: made on first use, needs no source.
         expected: split name -> known numbers of training and test clips; a check says where they differ.
+        targets: protocol that evaluates on other data -> that data's name where none is asked for, e.g. ``{"transfer":
+            "synthetic_b"}``.
         processes: how many a reader of raw files may use, 0 = one per core; the result is the same.
     """
 
@@ -60,6 +63,7 @@ class Dataset(ABC):
     splits: ClassVar[Mapping[str, str]] = {}
     embedded: ClassVar[bool] = False
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    targets: ClassVar[Mapping[str, str]] = {}
     processes: int = 0
 
     def __init__(self, root: Path, argument: str = "", frames: int = 50) -> None:
@@ -139,6 +143,14 @@ class Dataset(ABC):
         prepared = self.prepared()
         cut = self.cut(prepared.samples, split)
         return prepared.split(f"{self.name}/{cut.name}", cut.train, cut.test, cut.group)
+
+    def load_untrimmed(self, split: str) -> UntrimmedSplit:
+        """A split of the untrimmed recordings, in memory.
+
+        Raises:
+            BenchError: the dataset has none, and what :meth:`load` raises.
+        """
+        raise BenchError(f"{self.name} has no untrimmed recordings with a label per frame, as segmentation needs.")
 
     def check(self) -> CheckReport:
         """Verify checksums and look for everything that is odd in the prepared data.

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 
 from datasets.clips import to_storage
 from datasets.layout import KINECT20, NTU25
@@ -214,16 +215,17 @@ def test_not_prepared_shows_the_command(tmp_path):
 
 def test_other_preparation_is_a_store_of_its_own(tmp_path, source):
     plain, _ = prepare(tmp_path, source)
-    other, _ = prepare(tmp_path, source, "kinect20+released")
+    other, _ = prepare(tmp_path, source, "kinect20+trajectory")
     assert plain.folder != other.folder
     split = other.load("xview")
-    assert split.name == "nw_ucla:kinect20+released/xview"
+    assert split.name == "nw_ucla:kinect20+trajectory/xview"
     assert split.layout == KINECT20
     assert plain.load("xview").digest != split.digest
-    assert other.prepared().manifest["rules"]["rotation"] == "released"
-    assert not split.train.clips[:, :, :, KINECT20.centre].any()
-    with pytest.raises(BenchError, match=r"no such layout or preparation 'release'\. Did you mean 'released'"):
-        NorthwesternUCLA(tmp_path, "release").prepare(source, quiet)
+    assert other.prepared().manifest["rules"]["rotation"] == "sequence"
+    assert split.train.clips[:, :, :, KINECT20.centre].any()
+    assert not plain.load("xview").train.clips[:, :, :, NTU25.centre].any()
+    with pytest.raises(BenchError, match=r"no such layout or preparation 'trajectry'\. Did you mean 'trajectory'"):
+        NorthwesternUCLA(tmp_path, "trajectry").prepare(source, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -253,16 +255,29 @@ def test_real_clips_are_clean(real):
     clips = split.train.clips
     assert clips.isfinite().all()
     assert split.train.presence.all()
+    assert not clips[:, :, :, NTU25.centre].any()
+    assert (clips[:, 1, :, 3]).median() > 0.1  # heads are above the shoulders
+    left, right = NTU25.shoulders
+    line = clips[:, :, :, right] - clips[:, :, :, left]  # (N, C, T, M)
+    angle = torch.atan2(line[:, 2].abs(), line[:, 0]).rad2deg()
+    assert angle.median() < 1  # but for frames that the released turn leaves misaligned
+    assert (angle > 5).float().mean() < 0.25
+    fit, held_out = split.validation()
+    assert set(split.train.groups["camera"][held_out]) == {2}
+    assert len(fit) + len(held_out) == 1020
+
+
+def test_the_trajectory_can_be_kept(real, shared, tmp_path):
+    """Who walks moves, only the first frame's centre joint is (nearly) the origin, and one turn keeps the path's shape."""
+    dataset = NorthwesternUCLA(tmp_path, "trajectory")
+    dataset.prepare(shared / "data" / "nw_ucla_all_sqe.zip", quiet)
+    split = dataset.load("xview")
+    clips = split.train.clips
     left, right = NTU25.shoulders
     line = (clips[:, :, :, right] - clips[:, :, :, left]).mean(dim=2)  # (N, C, M)
     assert (line[:, 0] > -1e-6).all()
     assert line[:, 2].abs().max() < 1e-5
-    assert (clips[:, 1, :, 3] - clips[:, 1, :, NTU25.centre]).median() > 0.1  # heads are above the shoulders
-    # The trajectory is kept: who walks moves, and only the first frame's centre joint is (nearly) the origin.
     centre = clips[:, :, :, NTU25.centre, 0]
     assert centre[:, :, 0].norm(dim=1).median() < 0.02
     walking = split.train.labels == split.classes.index("walk around")
     assert centre[walking].flatten(1).std(dim=1).median() > 0.1
-    fit, held_out = split.validation()
-    assert set(split.train.groups["camera"][held_out]) == {2}
-    assert len(fit) + len(held_out) == 1020
