@@ -18,6 +18,7 @@ from datasets.forms_aimclr import read_aimclr
 from datasets.forms_ctrgcn import read_ctrgcn
 from datasets.forms_pyskl import read_pyskl
 from datasets.interchange import GROUPS, Interchange, prepare
+from datasets.prepare import Preparation
 from datasets.store import COLUMNS, Prepared
 from engine.config import BenchError, suggestion
 
@@ -104,7 +105,7 @@ class Form(Dataset):
     def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> None:
         found = read_form(self.path)
         tell(f"{self.path}: form {found.form}, {len(found.samples)} clips, splits {', '.join(found.splits) or 'none'}")
-        prepare(self.folder, found, self.frames, self.version, on_bad)
+        prepare(self.folder, found, Preparation(frames=self.frames), self.version, on_bad)
 
     def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """The splits that the files hold."""

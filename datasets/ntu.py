@@ -26,7 +26,7 @@ from datasets.ntu_files import Entry, absent_from, find_files, missing_lists, re
 from datasets.ntu_raw import parse
 from datasets.parts import Arrays, make_parts, workshop
 from datasets.prepare import VERSION, BadClipError, Preparation, inspect, prepare_clips
-from datasets.store import Finding, write_store
+from datasets.store import ClipFile, Finding, write_store
 from engine.config import BenchError, as_dict, digest, suggestion
 
 PREPARATIONS: Mapping[str, Mapping[str, str]] = {
@@ -128,9 +128,11 @@ def prepare(
     }
     with workshop(dataset.folder, digest(plan)) as work:
         parts = make_parts(work, tasks, partial(_read_part, bodies, rules), dataset.processes, tell)
-        with closing(parts), (work / "clips.raw").open("wb") as raw:
+        clips = ClipFile(work / "clips.npy", (PERSONS, rules.frames, len(NTU25), 3))
+        with closing(parts), clips:
             for task, part in zip(tasks, parts, strict=True):
-                raw.write(harvest.take(task, part, bool(lists)))
+                harvest.take(task, part, bool(lists))
+                clips.append(part["clips"])
                 if on_bad == "stop" and harvest.skipped:
                     raise BenchError(f"{harvest.skipped[0]}. Mend the file, or skip bad clips.")
         if not harvest.stems:
@@ -156,8 +158,6 @@ def prepare(
             "source": {"name": source.name, "sha256": harvest.checksum.hexdigest(), "files": len(files)},
             **{kind: [asdict(found) for found in getattr(harvest, kind)] for kind in ("skipped", "missing", "remarks")},
         }
-        shape = (len(samples), PERSONS, rules.frames, len(NTU25), 3)
-        clips = np.memmap(work / "clips.raw", np.float32, "r", shape=shape)
         write_store(dataset.folder, clips, samples, NTU25, release.classes, manifest)
 
 
@@ -178,8 +178,8 @@ class _Harvest:
         (self.skipped if reason == BAD else self.missing).append(Finding(file.place, text))
         self.lost[reason].append(file.stem)
 
-    def take(self, files: Sequence[Entry], part: Arrays, has_list: bool) -> bytes:
-        """Note a part of :func:`_read_part` and return its clips."""
+    def take(self, files: Sequence[Entry], part: Arrays, has_list: bool) -> None:
+        """Note a part of :func:`_read_part`."""
         for index, reason, text in json.loads(str(part["notes"])):
             if not reason:
                 self.remarks.append(Finding(files[index].place, text))
@@ -190,7 +190,6 @@ class _Harvest:
         self.stems += [files[index].stem for index in part["kept"]]
         self.lengths += part["length"].tolist()
         self.checksum.update(str(part["sha256"]).encode())
-        return bytes(part["clips"].data)
 
 
 def _read_part(bodies: str, rules: Preparation, files: Sequence[Entry]) -> Arrays:
