@@ -54,6 +54,7 @@ class Interchange:
             the place of a clip that cannot be read.
         prepared: whether clips are centred, turned and resampled already.
         faults: row -> why the sample cannot be used, as far as the table tells.
+        named: whether ids are the names that the samples' makers gave them.
     """
 
     form: str
@@ -63,6 +64,12 @@ class Interchange:
     clips: Callable[[], Clips]
     prepared: bool = False
     faults: Mapping[int, str] = field(default_factory=dict)
+    named: bool = True
+
+
+def is_name(text: str) -> bool:
+    """Whether a sample is called as NTU RGB+D calls its own."""
+    return _NTU.fullmatch(text) is not None
 
 
 def split_name(text: str) -> str:
