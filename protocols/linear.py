@@ -182,7 +182,7 @@ def _fall(config: LinearConfig, epoch: int, done: float) -> float:
     """What the learning rate is multiplied by in an epoch (1-based), with that share of all steps done."""
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))
-    return 0.1 ** sum(epoch > milestone for milestone in config.milestones)  # type: ignore[no-any-return]
+    return 0.1 ** sum(epoch > milestone for milestone in config.milestones)
 
 
 def _judge(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[list[float], list[float]]:
