@@ -15,6 +15,7 @@ import pandas as pd
 from datasets import ntu, ntu60
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
+from datasets.ntu_release import Release
 
 SUBJECTS = (
     *ntu60.SUBJECTS,
@@ -37,7 +38,7 @@ CLASSES = (
 )  # fmt: skip
 """Class names, index = label = action number of the file name - 1."""
 
-RELEASE = ntu.Release(
+RELEASE = Release(
     title="NTU RGB+D 120",
     setups=32,
     classes=CLASSES,
@@ -59,10 +60,14 @@ class NTU120(Dataset):
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (63026, 50919), "xset": (54468, 59477)}
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
-        """Prepare from a folder or zip of ``.skeleton`` files; see :meth:`Dataset.prepare`."""
+        """Prepare from a folder or zip of ``.skeleton`` files, or a form of others; see :meth:`Dataset.prepare`."""
         ntu.prepare(self, RELEASE, source, tell, on_bad)
         return self.check()
 
+    def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
+        """See :meth:`Dataset.split_names`."""
+        return RELEASE.split_names(samples)
+
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
-        return ntu.cut(RELEASE, samples, split, self.name)
+        return RELEASE.cut(samples, split, self.name)
