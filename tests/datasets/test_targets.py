@@ -159,12 +159,20 @@ def test_other_names_mean_something_within_one_dataset_only():
         refuse_shared(split("pku/xview", NTU25, test=("clip1", "clip3"), seed=1), source)
 
 
-def test_recordings_are_told_by_the_beginning_of_their_clips_names():
-    source = split("pku/xsub", KINECT20, train=("0002-L_1", "0012-M_1"))
+def test_recordings_are_told_by_where_their_clips_come_from():
+    def target(name, video, camera):
+        found = untrimmed(name, ("0002-L", "0003-L", "0003-M"))
+        groups = {"video": np.array(video), "camera": np.array(camera)}
+        return replace(found, test=replace(found.test, groups=groups))
+
+    source = split("pku/xsub", KINECT20)
+    places = {"video": np.array([2, 4]), "camera": np.array([1, 2]), "episode": np.array([1, 1])}
+    source = replace(source, train=replace(source.train, groups=places))
     with pytest.raises(BenchError, match=r"1 of 3 test recordings of pku/xview .*the first: 0002-L\)"):
-        refuse_shared(untrimmed("pku/xview", ("0002-L", "0003-L", "0012-MM")), source)
-    refuse_shared(untrimmed("pku/xview", ("0003-L", "002-L")), source)
-    refuse_shared(untrimmed("another/xview", ("0002-L",)), source)
+        refuse_shared(target("pku/xview", [2, 3, 3], [1, 1, 2]), source)
+    refuse_shared(target("pku/xview", [3, 4, 5], [1, 1, 1]), source)
+    refuse_shared(target("another/xview", [2, 3, 3], [1, 1, 2]), source)
+    refuse_shared(target("pku/xview", [2, 2, 2], [1, 1, 1]), source)  # which of the three it is, nobody knows
 
 
 @given(row=st.integers(0, 1), other=st.integers(0, 1), joint=st.integers(0, 24))
