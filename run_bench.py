@@ -31,6 +31,7 @@ Examples:
   python run_bench.py --datasets nw_ucla/xview --seeds 0-2 --streams joint,bone
   python run_bench.py --set aimclr.nnm.topk=2 --set linear.epochs=50 --plan
   python run_bench.py --methods ./my_method.py:MyCLR           a method of your own
+  python run_bench.py --protocols transfer --targets synthetic_b          pre-train on one set, evaluate on another
   python run_bench.py data prepare nw_ucla --source nw_ucla.zip
   python run_bench.py describe aimclr
 
@@ -52,6 +53,7 @@ _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip
 @listed("--methods", "aimclr,actclr,hiclr", "Methods, or 'all'; file.py:Class for your own, name:preset for a variant.")
 @listed("--protocols", "knn,linear", "Evaluation protocols, or 'all'; name:preset for a paper's variant.")
 @listed("--datasets", "synthetic", "Datasets: name, name/split, npz:FILE#RULE or form:PATH.")
+@listed("--targets", None, "Data to evaluate on by transfer and segmentation.  [default: the dataset's own]")
 @listed("--streams", "joint", "Streams: joint, bone, motion.")
 @listed("--seeds", "0", "Seeds, each a run of its own.", seeds)
 @click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]")

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 
 from datasets import ntu, ntu60
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
 from datasets.ntu_release import Release
+from engine.config import BenchError
 
 SUBJECTS = (
     *ntu60.SUBJECTS,
@@ -48,6 +50,10 @@ RELEASE = Release(
 )
 
 
+_ADDED = "_added"
+"""Ends the names of splits without the recordings that are also in NTU RGB+D."""
+
+
 class NTU120(Dataset):
     """The dataset ``ntu120``; ``ntu120:tracked`` follows bodies by id, ``ntu120:released`` cuts clips as AimCLR's code."""
 
@@ -56,8 +62,15 @@ class NTU120(Dataset):
     splits: ClassVar[Mapping[str, str]] = {
         "xsub": "53 of 106 performers train, the others test (official)",
         "xset": "even setups train, odd ones test (official)",
+        "xsub_added": "xsub without the recordings of NTU RGB+D (setups 1 to 17), for a transfer to ntu60",
+        "xset_added": "xset without them",
     }
-    expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (63026, 50919), "xset": (54468, 59477)}
+    targets: ClassVar[Mapping[str, str]] = {"transfer": "pku_mmd2", "segmentation": "pku_mmd2"}
+    expected: ClassVar[Mapping[str, tuple[int, int]]] = {
+        "xsub": (63026, 50919),
+        "xset": (54468, 59477),
+        "xsub_added": (63026 - 40091, 50919 - 16487),  # what is in NTU RGB+D trains and tests there as here
+    }
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare from a folder or zip of ``.skeleton`` files, or a form of others; see :meth:`Dataset.prepare`."""
@@ -66,8 +79,18 @@ class NTU120(Dataset):
 
     def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """See :meth:`Dataset.split_names`."""
-        return RELEASE.split_names(samples)
+        official = RELEASE.split_names(samples)
+        return (*official, *(name + _ADDED for name in official)) if "setup" in samples else official
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
-        return RELEASE.cut(samples, split, self.name)
+        if split not in self.splits or not split.endswith(_ADDED):
+            return RELEASE.cut(samples, split, self.name)
+        whole = RELEASE.cut(samples, split.removesuffix(_ADDED), self.name)
+        if "setup" not in samples:
+            raise BenchError(
+                f"{self.name} was prepared from a file that does not name its clips, so nobody knows which of them are NTU "
+                f"RGB+D's. Prepare {self.name} from the raw files, or a form that names its clips."
+            )
+        added = samples["setup"].to_numpy(np.int64) > ntu60.RELEASE.setups
+        return Cut(split, whole.train & added, whole.test & added, whole.group)
