@@ -246,7 +246,9 @@ def write_arrays(
     classes: Sequence[str],
     manifest: Mapping[str, Any],
 ) -> str:
-    """Write arrays (a closed file is moved into the store) and what is known about them; the folder appears complete or not at all, and replaces an older one.
+    """Write arrays and what is known about them; the folder appears complete or not at all, and replaces an older one.
+
+    A closed file of clips is moved into the folder, so it has to lie on the same disk.
 
     Returns:
         The digest of the data.
