@@ -143,7 +143,7 @@ def report(results: Path) -> None:
 
 @main.command()
 @click.argument("name")
-@listed("--datasets", None, "Some of the table's data, or others to stand in.  [default: the paper's]")
+@listed("--datasets", None, "Some of the paper's (NAME, NAME=DATA), or others to stand in.  [default: the paper's]")
 @click.option("--render", "only_render", is_flag=True, help="Render what there is, and run nothing.")
 @_running
 @click.pass_context

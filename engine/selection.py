@@ -26,14 +26,14 @@ def lacks(kind: Kind, name: str) -> str:
 
 
 def lacks_data(asked: str, data: Path) -> str:
-    """Why a dataset cannot be used, "" if it can; makes no embedded one."""
+    """Why a dataset cannot be used, "" if it can; reads and prepares nothing."""
     name = asked.partition("/")[0]
     if name.isidentifier() and (reason := lacks("datasets", name)):
         return reason
     try:
         dataset, _ = open_dataset(asked, data)
-        if dataset.embedded:
-            return ""
+        if dataset.embedded or ":" in asked:
+            return ""  # made, or read and prepared, on first use
         if not dataset.folder.is_dir():
             return f"{dataset.name} is not prepared in {data}/ (data prepare)"
         dataset.prepared()

@@ -62,7 +62,8 @@ def choose(
 
     Args:
         table: any.
-        datasets: as on the command line: a dataset or split of the table, or others to stand in; none: all of its own.
+        datasets: as on the command line: a dataset or split of the table, ``dataset/split=DATA`` for one that is read under
+            another name, or others to stand in; none: all of its own.
         named: ``dataset/split`` of data that stand in, as records name them.
 
     Returns:
@@ -73,7 +74,14 @@ def choose(
     """
     asked: dict[str, str] = {}
     places: list[str] = []
-    for one in datasets:
+    for text in datasets:
+        one, equals, data = text.partition("=")
+        if equals and any(one == column.place for column in table.columns):
+            asked[known := named(data)] = data
+            columns = (replace(c, known_as=known) if c.place == one else c for c in table.columns)
+            table, one = replace(table, columns=tuple(columns)), known
+        else:
+            one = text
         own = [c.source + "->" * bool(c.source) + c.place for c in table.columns if one in (c.dataset, c.place)]
         if not own:
             asked |= {named(part): part for part in one.split("->")}
@@ -106,7 +114,7 @@ def on(table: PaperTable, places: Sequence[str]) -> PaperTable:
         own = [column for column in table.columns if (column.source, column.place) == (source, target)]
         stand_ins = {
             (column.protocol, column.metric): replace(
-                column, title=place, dataset=dataset, split=split, source=source, substitute=True
+                column, title=place, dataset=dataset, split=split, source=source, substitute=True, known_as=""
             )
             for column in table.columns
         }

@@ -57,6 +57,7 @@ class Column:
         metric: of percent.
         source: ``dataset/split`` of the pre-training where that is another than ``dataset``.
         substitute: whether the data stand in for the paper's: nothing is published about them.
+        known_as: ``dataset/split`` in records, where the paper's data were read under another name.
     """
 
     title: str
@@ -66,11 +67,12 @@ class Column:
     metric: str = "top1"
     source: str = ""
     substitute: bool = False
+    known_as: str = ""
 
     @property
     def place(self) -> str:
         """``dataset/split`` to measure on; xsub where no split is printed."""
-        return f"{self.dataset}/{self.split or 'xsub'}"
+        return self.known_as or f"{self.dataset}/{self.split or 'xsub'}"
 
 
 @dataclass(frozen=True)
