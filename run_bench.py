@@ -89,6 +89,7 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     paths = {"results": options["results"], "data": options["data"]}
     ctx.default_map = {
         "report": paths,
+        "compare": {"results": options["results"]},
         "table": paths,
         "import-weights": paths,
         "data": {"prepare": paths, "check": paths, "export": paths},
@@ -139,6 +140,15 @@ def _render(results: Path, console: Console) -> None:
 def report(results: Path) -> None:
     """Render the leaderboard from the records in RESULTS, running nothing."""
     _render(results, Console(width=_WIDTH))
+
+
+@main.command()
+@_results
+def compare(results: Path) -> None:
+    """Test differences, rank methods over data, and compare protocols, from the records in RESULTS."""
+    from leaderboard.comparison_report import write
+
+    Console(width=_WIDTH).print(write(results))
 
 
 @main.command()

@@ -164,7 +164,7 @@ def _note(filled: FilledTable, letters: dict[str, str]) -> str:
     table = filled.table
     parts = [table.note] if table.note else []
     if any(column.substitute for column in table.columns):
-        parts.append("The data stand in for the paper's, so nothing reported is shown: this is the table's form only.")
+        parts.append("Data that stand in for the paper's show nothing reported: there it is the table's form only.")
     own = {one.spot.protocol for line in filled.rows for one in line} & set(table.measured.values())
     parts += [f"Measured by {', '.join(sorted(own))}."] if own else []
     parts += [f"({letter}) {clean(reason)}." for reason, letter in letters.items()]

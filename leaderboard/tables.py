@@ -99,7 +99,7 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
     def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
         cell = grid.get((*method, main))
         value = cell.metrics[HEADLINE].mean if cell and HEADLINE in cell.metrics else -1.0
-        return (_reference_order(method[0]), 0.0 if _is_reference(method[0]) else -value, method)
+        return (_reference_order(method[0]), 0.0 if is_reference(method[0]) else -value, method)
 
     best = {protocol: marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
     rows = []
@@ -108,7 +108,7 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
         rows.append(
             Row(
                 name=clean(_method_title(method)),
-                reference=_is_reference(method),
+                reference=is_reference(method),
                 entries=tuple(
                     _entry(cell, best[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
                     for p, cell in own.items()
@@ -125,7 +125,7 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
 
 def marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
     """``best`` and ``tied`` by method and encoder; nothing where there are fewer than two methods to compare."""
-    ranked = [cell for cell in column if HEADLINE in cell.metrics and not _is_reference(cell.method)]
+    ranked = [cell for cell in column if HEADLINE in cell.metrics and not is_reference(cell.method)]
     if len(ranked) < 2:
         return {}
     top = max(ranked, key=lambda cell: cell.metrics[HEADLINE].mean)
@@ -179,13 +179,14 @@ def _base(name: str) -> str:
     return re.split(r"[:\[ ]", name, maxsplit=1)[0]
 
 
-def _is_reference(method: str) -> bool:
+def is_reference(method: str) -> bool:
+    """Whether a method is one that a table is read against."""
     return _base(method) in REFERENCES
 
 
 def _reference_order(method: str) -> int:
     names = list(REFERENCES)
-    return names.index(_base(method)) if _is_reference(method) else len(names)
+    return names.index(_base(method)) if is_reference(method) else len(names)
 
 
 def _method_title(method: str) -> str:

@@ -207,7 +207,7 @@ def test_other_data_stand_in_and_show_nothing_published(fake, numbers) -> None:
     assert board.columns == ("synthetic/xsub measured",)
     assert board.title.endswith("on synthetic/xsub, NOT THE PAPER'S DATA")
     assert [row.entries[0].text for row in board.rows if row.name == "ActCLR joint"] == ["90.0"]
-    assert "nothing reported is shown" in board.note
+    assert "stand in for the paper's show nothing reported" in board.note
 
 
 def test_some_of_the_papers_data_keep_their_numbers(fake, numbers) -> None:
