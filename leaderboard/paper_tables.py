@@ -98,7 +98,7 @@ class PaperTable:
     note: str = ""
 
 
-_TITLES = {"ntu60": "NTU-60", "ntu120": "NTU-120", "pku1": "PKU-I", "pku2": "PKU-II"}
+_TITLES = {"ntu60": "NTU-60", "ntu120": "NTU-120", "pku_mmd1": "PKU-I", "pku_mmd2": "PKU-II"}
 
 
 def _splits(dataset: str, *splits: str, protocol: str = "linear") -> tuple[Column, ...]:
@@ -110,7 +110,7 @@ def _transfer(dataset: str, split: str) -> Column:
 
 
 def _frames(metric: str, title: str) -> Column:
-    return Column(f"PKU-II xview {title}", "pku2", "xview", "segmentation", metric, source="ntu60/xview")
+    return Column(f"PKU-II xview {title}", "pku_mmd2", "xview", "segmentation", metric, source="ntu60/xview")
 
 
 def _three(*methods: str, variant: str = "") -> tuple[Row, ...]:
@@ -204,7 +204,7 @@ _ALL = (
             Row("Hi-TRS", stream="three streams"),
             *_three("CrosSCLR", "AimCLR", "ActCLR"),
         ),
-        tuple(_transfer(name, split) for split in ("xview", "xsub") for name in ("pku1", "pku2")),
+        tuple(_transfer(name, split) for split in ("xview", "xsub") for name in ("pku_mmd1", "pku_mmd2")),
         "ActCLR CVPR23",
         "Table 5",
         note=f"That the source has the target's split is assumed (actclr.md 12.1). {_EQUAL}",
@@ -317,7 +317,7 @@ _ALL = (
         "aimclr.linear",
         "AimCLR and SkeletonCLR: linear evaluation by stream",
         (*_streams("SkeletonCLR", "AimCLR"), *_three("SkeletonCLR", "AimCLR")),
-        (*_BY_SUBJECT, *_splits("pku1", "xsub"), *_splits("pku2", "xsub")),
+        (*_BY_SUBJECT, *_splits("pku_mmd1", "xsub"), *_splits("pku_mmd2", "xsub")),
         measured=_AIMCLR,
         note=f"AimCLR's own paper was not at hand: these are its numbers as later papers quote them. {_EQUAL}",
     ),
@@ -325,7 +325,7 @@ _ALL = (
         "aimclr.released",
         "AimCLR's repository: linear evaluation of the released weights",
         (*_streams("AimCLR", variant="released weights"), *_three("AimCLR", variant="released weights")),
-        (*_splits("ntu60", "xsub", "xview"), *_splits("pku1", "xsub")),
+        (*_splits("ntu60", "xsub", "xview"), *_splits("pku_mmd1", "xsub")),
         "github.com/Levigty/AimCLR",
         "README",
         _AIMCLR,

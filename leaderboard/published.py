@@ -38,7 +38,7 @@ class Number(BaseModel):
         encoder: as printed, "" where not known.
         year: of the method's publication.
         params: parameters in millions, as printed.
-        dataset: the suite's name; ``pku`` where the part of PKU-MMD is not printed.
+        dataset: the suite's name; ``pku_mmd`` where the part of PKU-MMD is not printed.
         split: ``xsub``, ``xview``, ``xset``, or "" where not printed.
         stream: what was put in, or fused.
         protocol: with its variant.
@@ -60,11 +60,11 @@ class Number(BaseModel):
     encoder: str
     year: Annotated[int | None, _Optional]
     params: Annotated[float | None, _Optional]
-    dataset: Literal["ntu60", "ntu120", "pku1", "pku2", "pku", "nw_ucla", "florence3d", "sbu"]
+    dataset: Literal["ntu60", "ntu120", "pku_mmd1", "pku_mmd2", "pku_mmd", "nw_ucla", "florence3d", "sbu"]
     split: Literal["", "xsub", "xview", "xset", "mean of both"]
     stream: Stream
     protocol: Protocol
-    pretrained_on: Literal["", "ntu60", "ntu120", "pku1"]
+    pretrained_on: Literal["", "ntu60", "ntu120", "pku_mmd1"]
     variant: str
     metric: Metric
     value: Annotated[float, Field(ge=0, le=100)]

@@ -76,7 +76,7 @@ _FACT_NAMES = ("feature_dim", "params", "pretrain_epochs")
 
 @dataclass(frozen=True)
 class Table:
-    """One table; ``columns`` are headings such as ``KNN top-1``, ``facts`` those of ``Row.facts``, ``note`` stands below."""
+    """One table; ``columns`` are headings such as ``KNN top-1``, ``note`` says how it is sorted."""
 
     title: str
     columns: tuple[str, ...]
@@ -99,45 +99,45 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
     def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
         cell = grid.get((*method, main))
         value = cell.metrics[HEADLINE].mean if cell and HEADLINE in cell.metrics else -1.0
-        return (_reference_order(method[0]), 0.0 if is_reference(method[0]) else -value, method)
+        return (_reference_order(method[0]), 0.0 if _is_reference(method[0]) else -value, method)
 
-    best = {protocol: marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
+    marks = {protocol: _marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
     rows = []
     for method, encoder in sorted(methods, key=order):
         own = {protocol: grid.get((method, encoder, protocol)) for protocol in protocols}
         rows.append(
             Row(
-                name=clean(_method_title(method)),
-                reference=is_reference(method),
+                name=_clean(_method_title(method)),
+                reference=_is_reference(method),
                 entries=tuple(
-                    _entry(cell, best[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
+                    _entry(cell, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
                     for p, cell in own.items()
                 ),
-                facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), clean(encoder)),
-                keys=tuple(keys(cell) for cell in own.values() if cell),
+                facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), _clean(encoder)),
+                keys=tuple(_keys(cell) for cell in own.values() if cell),
             )
         )
     place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
     title = f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}"
-    columns = tuple(f"{clean(_protocol_title(protocol))} top-1" for protocol in protocols)
-    return Table(clean(title), columns, tuple(rows), f"Sorted by {columns[protocols.index(main)]}.")
+    columns = tuple(f"{_clean(_protocol_title(protocol))} top-1" for protocol in protocols)
+    return Table(_clean(title), columns, tuple(rows), f"Sorted by {columns[protocols.index(main)]}.")
 
 
-def marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
+def _marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
     """``best`` and ``tied`` by method and encoder; nothing where there are fewer than two methods to compare."""
-    ranked = [cell for cell in column if HEADLINE in cell.metrics and not is_reference(cell.method)]
+    ranked = [cell for cell in column if HEADLINE in cell.metrics and not _is_reference(cell.method)]
     if len(ranked) < 2:
         return {}
     top = max(ranked, key=lambda cell: cell.metrics[HEADLINE].mean)
     best = top.metrics[HEADLINE]
-    found = {}
+    marks = {}
     for cell in ranked:
         own = cell.metrics[HEADLINE]
         if own.mean == best.mean:
-            found[cell.method, cell.encoder] = "best"
+            marks[cell.method, cell.encoder] = "best"
         elif indistinguishable(top.correct, cell.correct, (best.error**2 + own.error**2) / 100**2):
-            found[cell.method, cell.encoder] = "tied"
-    return found
+            marks[cell.method, cell.encoder] = "tied"
+    return marks
 
 
 def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str, str, str], Cell]) -> str:
@@ -152,7 +152,7 @@ def _entry(cell: Cell | None, mark: str, elsewhere: str) -> Entry:
     if cell is None:
         return Entry(elsewhere)
     summary = cell.metrics.get(HEADLINE)
-    gap = clean(cell.gap)
+    gap = _clean(cell.gap)
     if summary is None:
         return Entry(gap or "no top-1 in the record")
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
@@ -168,10 +168,9 @@ def _numbers(cells: Iterable[Cell | None], name: str) -> str:
     return " / ".join(f"{value:,}" for value in sorted(v for v in values if v is not None)) or "-"
 
 
-def keys(cell: Cell) -> str:
-    """Protocol and shortened keys of the runs behind a cell: ``knn 3f2a1c 77ab01``."""
-    shown = [run.stage.key[:_KEY_DIGITS] for run in cell.done or cell.runs]
-    return clean(" ".join([cell.protocol, *shown]))
+def _keys(cell: Cell) -> str:
+    keys = [run.stage.key[:_KEY_DIGITS] for run in cell.done or cell.runs]
+    return _clean(" ".join([cell.protocol, *keys]))
 
 
 def _base(name: str) -> str:
@@ -179,14 +178,13 @@ def _base(name: str) -> str:
     return re.split(r"[:\[ ]", name, maxsplit=1)[0]
 
 
-def is_reference(method: str) -> bool:
-    """Whether a method is one that a table is read against."""
+def _is_reference(method: str) -> bool:
     return _base(method) in REFERENCES
 
 
 def _reference_order(method: str) -> int:
     names = list(REFERENCES)
-    return names.index(_base(method)) if is_reference(method) else len(names)
+    return names.index(_base(method)) if _is_reference(method) else len(names)
 
 
 def _method_title(method: str) -> str:
@@ -204,6 +202,6 @@ def _protocol_order(protocol: str) -> tuple[int, str]:
     return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
 
 
-def clean(text: str) -> str:
+def _clean(text: str) -> str:
     """One line without control characters."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

@@ -180,8 +180,8 @@ def test_what_has_to_run_is_asked_for(fake, numbers) -> None:
 def test_transfer_asks_for_targets_by_source() -> None:
     suite = Suite(SUITE.lacks_method, lambda name: "")
     first, second = requests(find("actclr.t5"), suite, {})
-    assert (first["datasets"], first["targets"]) == (("ntu60/xview",), ("pku1/xview", "pku2/xview"))
-    assert (second["datasets"], second["targets"]) == (("ntu60/xsub",), ("pku1/xsub", "pku2/xsub"))
+    assert (first["datasets"], first["targets"]) == (("ntu60/xview",), ("pku_mmd1/xview", "pku_mmd2/xview"))
+    assert (second["datasets"], second["targets"]) == (("ntu60/xsub",), ("pku_mmd1/xsub", "pku_mmd2/xsub"))
     (third,) = requests(on(find("actclr.t6"), ("a/x->b/y",)), suite, {})
     assert (third["datasets"], third["targets"], third["protocols"]) == (("a/x",), ("b/y",), ("segmentation",))
 
@@ -213,8 +213,8 @@ def test_other_data_stand_in_and_show_nothing_published(fake, numbers) -> None:
 def test_some_of_the_papers_data_keep_their_numbers(fake, numbers) -> None:
     table, _ = choose(find("actclr.t1"), ("ntu120", "ntu60/xsub"), str)
     assert [column.place for column in table.columns] == ["ntu120/xset", "ntu120/xsub", "ntu60/xsub"]
-    table, _ = choose(find("actclr.t5"), ("pku2/xsub",), str)
-    assert [(column.source, column.place) for column in table.columns] == [("ntu60/xsub", "pku2/xsub")]
+    table, _ = choose(find("actclr.t5"), ("pku_mmd2/xsub",), str)
+    assert [(column.source, column.place) for column in table.columns] == [("ntu60/xsub", "pku_mmd2/xsub")]
 
 
 def test_the_papers_data_may_be_read_under_another_name(fake, numbers) -> None:
