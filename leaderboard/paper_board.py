@@ -53,7 +53,7 @@ def board(filled: FilledTable) -> Table:
         runs = dict.fromkeys(_keys(one.cell) for one in line if one.cell)
         rows.append(Row(line[0].spot.row.name, is_reference, tuple(entries), _facts(line, heads_params), tuple(runs)))
     facts = (*(["Parameters reported"] if heads_params else []), "Parameters", "Encoder")
-    return Table(_title(filled), tuple(heads), tuple(rows), _note(filled, letters), facts)
+    return Table(_title(filled), tuple(heads), tuple(rows), _note(filled, letters), facts=facts)
 
 
 def frame(tables: Iterable[FilledTable]) -> pd.DataFrame:
