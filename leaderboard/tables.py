@@ -82,6 +82,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    facts: tuple[str, ...] = FACTS
 
 
 def tables(cells: Iterable[Cell]) -> list[Table]:
