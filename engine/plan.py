@@ -195,7 +195,8 @@ class _Cells:
             parent = Stage("features", wanted, self.data, self.labels.seed, pretrain.labels, parents=(pretrain,))
         cell = Stage("evaluate", protocol, self.data, self.labels.seed, labels, parents=(parent,))
         has_projector = method.load().project is not Method.project
-        return cell, definition.supports(method.name, has_projector, self.train_clips)
+        reason = _unsupported(pretrain) or definition.supports(method.name, has_projector, self.train_clips)
+        return cell, reason
 
     def _pretrain(self, method: Plugin, preset: str) -> Stage:
         earlier = _earlier(method)
@@ -220,6 +221,16 @@ def _fuse(parts: Sequence[tuple[Stage, str | None]], fusion: Choice) -> tuple[St
     cell = Stage("fuse", fusion, first.data, first.seed, labels, parents=parents)
     missing = next((reason for _, reason in parts if reason), None)
     return cell, missing or _definition(fusion).combines(_definition(first.choice))
+
+
+def _unsupported(pretrain: Stage) -> str | None:
+    """Why a method, or the one whose run it starts from, cannot use its encoder."""
+    assert pretrain.encoder is not None
+    supports = pretrain.choice.plugin.load().supports
+    reason: str | None = supports(pretrain.choice.config, pretrain.encoder.plugin.load())
+    if reason:
+        return f"{pretrain.choice.plugin.name} with {pretrain.encoder.plugin.name}: {reason}"
+    return next((found for parent in pretrain.parents if (found := _unsupported(parent))), None)
 
 
 def _definition(protocol: Choice) -> Protocol[Any]:
