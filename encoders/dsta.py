@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -37,10 +36,9 @@ class DSTAConfig(BodiesConfig):
 
 def joint_code(channels: int, joints: int) -> Tensor:
     """Sinusoidal position code (C, 1, V) of the joints' numbers, the same in all frames."""
-    even = 2 * (torch.arange(channels) // 2)
-    angle = torch.arange(joints) * torch.exp(-math.log(10000.0) / channels * even)[:, None]
-    odd = torch.arange(channels)[:, None] % 2 == 1
-    return torch.where(odd, angle.cos(), angle.sin())[:, None]
+    channel = torch.arange(channels, dtype=torch.float64)[:, None]
+    angle = torch.arange(joints) * 10000.0 ** (-(channel - channel % 2) / channels)
+    return torch.where(channel % 2 == 1, angle.cos(), angle.sin())[:, None].float()
 
 
 class JointAttention(nn.Module):
