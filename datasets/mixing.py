@@ -76,7 +76,8 @@ class Mix:
         """What of the partner was used, and what of the clip was replaced, as (frames, V).
 
         Args:
-            frames, joints: size of the encoder's maps.
+            frames: T' of the encoder's maps.
+            joints: V.
             device: of the result.
             stride: frames of the clip per frame of the maps.
         """

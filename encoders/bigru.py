@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -60,12 +59,9 @@ class BiGRU(Encoder):
         x = stored.transpose(1, 2).flatten(2)
         x = self.norm(x.flatten(0, 1)).view(x.shape)
         for pair in self.layers:
-            assert isinstance(pair, Sequence | nn.ModuleList)
+            assert isinstance(pair, nn.ModuleList)
             first, second = pair
-            if self.config.read == "both":
-                other = second(x.flip(1))[0].flip(1)
-            else:
-                other = second(x)[0]
+            other = second(x.flip(1))[0].flip(1) if self.config.read == "both" else second(x)[0]
             x = torch.cat([first(x)[0], other], dim=2)
         return x.transpose(1, 2)[:, None, ..., None]
 
@@ -73,6 +69,5 @@ class BiGRU(Encoder):
         """The last states of maps (N, 1, D, T, 1) -> (N, D); with ``weights`` see ``Encoder.pool``."""
         if weights is not None:
             return super().pool(maps, weights)
-        states = maps[:, 0, :, :, 0]
-        first, second = states.unflatten(1, (2, -1)).unbind(1)
+        first, second = maps[:, 0, :, :, 0].chunk(2, dim=1)
         return torch.cat([first[..., -1], second[..., 0 if self.config.read == "both" else -1]], dim=1)

@@ -52,9 +52,7 @@ def checked(clips: Tensor, layout: Layout) -> Tensor:
     stored = to_storage(clips)
     joints, coordinates = stored.shape[3:]
     if joints != len(layout) or coordinates != 3:
-        raise BenchError(
-            f"Encoder for layout {layout.name!r} ({len(layout)} joints x 3) got {joints} x {coordinates}."
-        )
+        raise BenchError(f"Encoder for layout {layout.name!r} ({len(layout)} joints x 3) got {joints} x {coordinates}.")
     return stored
 
 

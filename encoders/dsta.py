@@ -54,7 +54,7 @@ class JointAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, C, T, V) -> (B, S, V, V); entry (u, v) weighs input joint u for output joint v."""
-        batch, _, frames, joints = x.shape
+        batch, _, _, joints = x.shape
         # Query and key of a head are rows of length C T: their product sums over channels and frames.
         both = self.query_key(x + self.code).view(batch, 2, len(self.gain), -1, joints)
         scores = both[:, 0].transpose(2, 3) @ both[:, 1] / both.shape[3]

@@ -79,7 +79,7 @@ class Positions(nn.Module):
 
     def forward(self, steps: int) -> Tensor:
         """Embeddings (T', V, C); for another T' than learned, those of time are interpolated linearly (our choice)."""
-        time = self.time
+        time: Tensor = self.time
         if steps != len(time):
             time = F.interpolate(time.permute(1, 2, 0), steps, mode="linear").permute(2, 0, 1)
         return time + self.joint
@@ -145,7 +145,7 @@ class SkeletonTransformer(Encoder):
         bodies = bodies_of(clips, self.layout, self.skip_absent)
         patches = patchify(bodies.x, self.config.patch)
         features = self.encode(self.embed(patches))
-        return bodies.maps(features.unflatten(1, patches.shape[1:3]))
+        return bodies.maps(features.view(*patches.shape[:3], -1))
 
 
 def take(tokens: Tensor, kept: Tensor) -> Tensor:

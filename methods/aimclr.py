@@ -86,7 +86,9 @@ class AimCLR(SkeletonCLR):
         assert isinstance(config, AimCLRConfig)
         if encoder.local or not config.eadm.on:
             return None
-        return "EADM needs maps of joints, which this encoder does not make (--set aimclr.eadm.on=false leaves EADM out)"
+        return (
+            "EADM needs maps of joints, which this encoder does not make (--set aimclr.eadm.on=false leaves EADM out)"
+        )
 
     def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
         """Extreme, normal (query) and normal (key) view."""

@@ -80,9 +80,7 @@ def test_equals_its_twin(read: Literal["both", "forward"]) -> None:
 def released_like(encoder: BiGRU) -> nn.GRU:
     """torch's bidirectional GRU with the encoder's weights."""
     config = encoder.config
-    gru = nn.GRU(
-        encoder.norm.num_features, config.hidden, config.layers, batch_first=True, bidirectional=True
-    ).double()
+    gru = nn.GRU(encoder.norm.num_features, config.hidden, config.layers, batch_first=True, bidirectional=True).double()
     names = {"l0": "l{0}", "l0_reverse": "l{0}_reverse"}
     state = {
         f"{kind}_{name.format(layer)}": getattr(pair[index], f"{kind}_l0")

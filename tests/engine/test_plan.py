@@ -212,3 +212,18 @@ def test_wrong_requests_are_refused_with_a_suggestion(world, change, message):
     with pytest.raises(BenchError, match=message):
         world.plan(**change)
     assert not world.results.exists()
+
+
+def test_a_method_that_cannot_use_an_encoder_is_marked_with_the_reason(world):
+    """ActCLR and AimCLR need maps of joints; what starts from an unsupported run is unsupported, too."""
+    plan = world.plan("aimclr,actclr,skeletonclr,hiclr:dae", "knn", sets=("encoder=bigru",))
+    states = {job.stage.labels.method: (job.state, job.reason) for job in plan.jobs if job.stage.kind == "evaluate"}
+    assert {name for name, (state, _) in states.items() if state == "unsupported"} == {"aimclr", "actclr", "hiclr:dae"}
+    assert states["aimclr"][1].startswith("aimclr with bigru: EADM needs maps of joints")
+    assert states["actclr"][1].startswith("actclr with bigru: actionlets need maps of joints")
+    assert states["hiclr:dae"][1].startswith("hiclr with bigru: drop/add edges")
+    assert not [
+        job for job in plan.jobs if job.stage.kind == "pretrain" and job.stage.labels.method in ("aimclr", "actclr")
+    ]
+    without = world.plan("aimclr", "knn", sets=("encoder=bigru", "aimclr.eadm.on=false"))
+    assert not [job for job in without.jobs if job.state == "unsupported"]
