@@ -58,7 +58,7 @@ _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip
 @click.option(
     "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
 )
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME or frames=N.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME[,NAME] or frames=N.")
 @_results
 @_data
 @click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]")

@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.timing import best_seconds
 from datasets.clips import from_storage
@@ -49,7 +47,7 @@ def speeds(encoder: Encoder, batch: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table in Markdown, a row as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=8)
@@ -57,7 +55,8 @@ def main() -> None:
     parser.add_argument("--encoders", default=",".join(name for name in names("encoders") if name != "coordinates"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    table = Table("encoder", "budget", "parameters", "GFLOP/clip", "features", "forward, clips/s", "training, clips/s")
+    print("| Encoder | Budget | Parameters | GFLOP | Features | Forward | Training |")
+    print("|---|---|---:|---:|---:|---:|---:|")
     for name in arguments.encoders.split(","):
         cls = find("encoders", name)
         before: Overrides | None = None
@@ -68,10 +67,14 @@ def main() -> None:
             encoder = cls(resolve(cls.Config, changes), NTU25, frames=FRAMES, persons=PERSONS)
             encoder.precision = arguments.precision
             forward, training = speeds(encoder, arguments.batch)
-            cost = encoder.flops() / 1e9
-            row = name, budget, f"{parameter_count(encoder):,}", f"{cost:.2f}", f"{encoder.dim:,}"
-            table.add_row(*row, f"{forward:.1f}", f"{training:.1f}")
-    Console(width=120).print(table)
+            row = (
+                f"`{name}`",
+                budget,
+                f"{parameter_count(encoder):,}",
+                f"{encoder.flops() / 1e9:.2f}",
+                f"{encoder.dim:,}",
+            )
+            print("|", " | ".join([*row, f"{forward:.1f}", f"{training:.1f}"]), "|", flush=True)
 
 
 if __name__ == "__main__":

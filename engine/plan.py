@@ -126,9 +126,9 @@ def build(
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
-    encoder = locate("encoders", sets.encoder)
+    chosen = list(dict.fromkeys(locate("encoders", name.strip()) for name in sets.encoder.split(",")))
     lineage = [ancestor for plugin, _ in methods for ancestor in _lineage(plugin)]
-    encoders = [_encoder_of(plugin, encoder) for plugin in lineage]
+    encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(lineage, chosen)]
     overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
     splits = Splits(data, sets.frames, tell)
     stages: dict[str, Stage] = {}
@@ -151,7 +151,7 @@ def build(
         dataset = name if splits.frames in (None, DEFAULT_FRAMES) else with_changes(name, [f"frames={splits.frames}"])
         for seed in request.seeds:
             by_stream: dict[tuple[str, str, str], list[tuple[Stage, str | None]]] = {}
-            for stream in request.streams:
+            for stream, encoder in product(request.streams, chosen):
                 labels = Labels(
                     dataset=dataset,
                     split=rule,
@@ -164,6 +164,8 @@ def build(
                 )
                 cells = _Cells(Data(asked, split.name, split.digest), len(split.train), settings, encoder, labels)
                 for (method, method_preset), (protocol, protocol_preset) in product(methods, evaluators):
+                    if method.load().encoder_name and encoder is not chosen[0]:
+                        continue  # it always uses the same one
                     cell, reason = cells.cell(method, method_preset, choose(protocol, protocol_preset, settings))
                     add(cell, reason)
                     key = cell.labels.method, cell.labels.encoder, cell.labels.protocol

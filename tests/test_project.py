@@ -114,7 +114,9 @@ def value(config: Any, key: str) -> Any:
 
 SWITCHES = [("methods", heading, cells) for heading, cells in table_rows("methods.md")]
 SETTINGS = [("protocols", heading, cells) for heading, cells in table_rows("protocols.md")]
-SETTINGS += [("encoders", heading, cells) for heading, cells in table_rows("encoders.md") if heading in scan("encoders")]
+SETTINGS += [
+    ("encoders", heading, cells) for heading, cells in table_rows("encoders.md") if heading in scan("encoders")
+]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,9 @@ def test_every_setting_of_an_encoder_is_documented(name: str) -> None:
 
 
 def test_documented_encoders_have_the_documented_sizes() -> None:
-    rows = {cells[0].strip("`"): cells for heading, cells in table_rows("encoders.md") if heading == "" and len(cells) == 7}
+    rows = {
+        cells[0].strip("`"): cells for heading, cells in table_rows("encoders.md") if heading == "" and len(cells) == 7
+    }
     assert set(rows) == set(scan("encoders")) - {"coordinates"}
     for name, (_, _, parameters, cost, features, *_) in rows.items():
         cls = find("encoders", name)
