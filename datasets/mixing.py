@@ -17,7 +17,7 @@ from datasets.clips import from_storage, to_storage
 from datasets.layout import Layout
 
 UNIT = 4
-"""Frames per unit of a mixing window: the encoder's temporal stride."""
+"""Frames per unit of a mixing window: the temporal stride of ST-GCN."""
 
 
 def style_swap(
@@ -72,14 +72,22 @@ class Mix:
     length: int
     amount: float
 
-    def masks(self, frames: int, joints: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """What of the partner was used, and what of the clip was replaced, as (frames, V) of the maps' resolution."""
+    def masks(self, frames: int, joints: int, device: torch.device, stride: int = UNIT) -> tuple[Tensor, Tensor]:
+        """What of the partner was used, and what of the clip was replaced, as (frames, V).
+
+        Args:
+            frames: T' of the encoder's maps.
+            joints: V.
+            device: of the result.
+            stride: frames of the clip per frame of the maps.
+        """
         used = torch.zeros(frames, joints, device=device)
         if self.kind == "mixup":
             return used + self.amount, used + self.amount
         chosen = torch.tensor(self.joints, device=device)
         replaced = used.clone()
-        replaced[self.start : self.start + self.length, chosen] = 1.0
+        first, last = self.start * UNIT // stride, -(-(self.start + self.length) * UNIT // stride)
+        replaced[first:last, chosen] = 1.0
         used[:, chosen] = 1.0
         return (replaced if self.kind == "cut" else used), replaced
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -25,10 +25,15 @@ class Encoder(nn.Module, ABC):
         Config: settings, defaults as published.
         budgets: changes of the config under a budget, e.g. ``{"quick": {"dropout": 0.0}}``.
         tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"width": 8}}``.
+        recipes: changes under another recipe, e.g. ``{"released": {"read": "forward"}}``.
         dim: feature width D.
         temporal_stride: frames per step of the maps' time axis.
         adjacency: (K, V, V) base adjacency of graph encoders, ``None`` for others.
         depth: number of layers that use the adjacency.
+        graph: it has an ``adjacency`` that ``forward`` lets replace (HiCLR's drop/add edges need it).
+        local: its maps tell persons, frames and joints apart and ``pool`` averages them, so that a method can weigh or drop
+            a part of them (ActCLR's actionlets, AimCLR's EADM).
+        skip_absent: ``pool`` leaves persons out whose maps are all zero.
         precision: ``bf16`` runs the network under autocast and returns float32 maps; set by the trainer.
     """
 
@@ -36,6 +41,9 @@ class Encoder(nn.Module, ABC):
     Config: ClassVar[type[BaseConfig]] = BaseConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {}
     tuned: ClassVar[Mapping[str, Overrides]] = {}
+    recipes: ClassVar[Mapping[str, Overrides]] = {}
+    graph: ClassVar[bool] = False
+    local: ClassVar[bool] = True
 
     dim: int
     temporal_stride: int
@@ -49,14 +57,19 @@ class Encoder(nn.Module, ABC):
         self.frames = frames
         self.persons = persons
         self.depth = 0
+        self.skip_absent = False
         self.precision = "float32"
         self.register_buffer("adjacency", None, persistent=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102  (autocast ends here: heads and losses stay float32)
+        return self.in_precision(super().__call__, *args, **kwargs)
+
+    def in_precision(self, part: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Call a part of the network under the encoder's ``precision``, as calling the encoder itself does."""
         if self.precision == "float32":
-            return super().__call__(*args, **kwargs)
-        with torch.autocast(args[0].device.type, torch.bfloat16):
-            return super().__call__(*args, **kwargs).float()
+            return part(x, *args, **kwargs)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return part(x, *args, **kwargs).float()
 
     @abstractmethod
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
@@ -68,13 +81,17 @@ class Encoder(nn.Module, ABC):
         """
 
     def pool(self, maps: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Average maps (N, M, D, T', V) over time and joints, then over all person slots -> (N, D).
+        """Average maps (N, M, D, T', V) over time and joints, then over person slots -> (N, D).
 
         Args:
             maps: from ``forward``.
             weights: (N, M, T', V), a weighted average over time and joints instead (ActCLR's SAFP).
         """
-        return weighted_average(maps, weights).mean(dim=1)
+        persons = weighted_average(maps, weights)
+        if not self.skip_absent:
+            return persons.mean(dim=1)
+        present = (persons != 0).any(dim=2, keepdim=True)
+        return (persons * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
     def levels_above(self, name: str) -> int:
         """Levels of the network between the parameter ``name`` and the features: 0 at the top, most at the input.
@@ -86,12 +103,14 @@ class Encoder(nn.Module, ABC):
 
     def flops(self) -> int:
         """Floating-point operations (2 per multiply-add) of one clip's forward pass with all persons, as torch counts them."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.utils.flop_counter import FlopCounterMode
 
         was_training = self.training
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         clip = torch.ones(1, 3, self.frames, len(self.layout), self.persons, device=device)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        # Fused attention on CPUs is not counted, its plain form is.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             self.eval()(clip)
         self.train(was_training)
         return int(counter.get_total_flops())

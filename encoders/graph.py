@@ -27,3 +27,18 @@ def spatial_adjacency(layout: Layout) -> Tensor:
     outward = (distance[:, None] < distance[None, :]) & ~loops
     parts = [normalised * mask for mask in (loops, ~loops & ~outward, outward)]
     return torch.stack(parts).float()
+
+
+def directed_adjacency(layout: Layout) -> Tensor:
+    """Adjacency (3, V, V) by the direction of bones: self, towards the centre, away from it; entry (u, v) weighs input v.
+
+    Partition 1 adds up a joint's children, partition 2 gives it its parent's share of 1 / number of children: as in CTR-GCN,
+    every column sums to one or, at the ends of the tree, to zero.
+    """
+    count = len(layout)
+    towards = torch.zeros(count, count)
+    for child, parent in enumerate(layout.bones):
+        if child != parent:
+            towards[parent, child] = 1.0
+    away = towards.T / towards.sum(dim=1).clamp(min=1)
+    return torch.stack([torch.eye(count), towards, away])

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.clips import to_storage
 from datasets.layout import Layout
-from encoders.base import Encoder, weighted_average
+from encoders.base import Encoder
+from encoders.bodies import BodiesConfig, bodies_of
 from encoders.dropout import Dropout
 from encoders.graph import spatial_adjacency
-from engine.config import BenchError, Config, knob
+from engine.config import knob
 
 
-class STGCNConfig(Config):
+class STGCNConfig(BodiesConfig):
     """Settings of ST-GCN."""
 
     width: int = knob(
@@ -29,9 +29,6 @@ class STGCNConfig(Config):
     init: Literal["normal", "torch"] = knob(
         "normal",
         "normal: N(0, 0.02) weights, zero biases, BatchNorm weights N(1, 0.02) (released code); torch: its defaults",
-    )
-    absent: Literal["keep", "skip"] = knob(
-        "keep", "keep: absent persons pass through and count in the average (released code); skip: neither"
     )
 
 
@@ -104,6 +101,7 @@ class STGCN(Encoder):
     version = 2
     Config = STGCNConfig
     config: STGCNConfig
+    graph = True
     budgets = {"quick": {"dropout": 0.0, "init": "torch", "absent": "skip"}}
     tuned = {"quick:synthetic": {"width": 8, "dim": 128}}  # minutes for three methods on two cores
 
@@ -112,6 +110,7 @@ class STGCN(Encoder):
         w = config.width
         channels = (3, w, w, w, w, 2 * w, 2 * w, 2 * w, 4 * w, 4 * w, config.dim)
         self.dim, self.temporal_stride, self.depth = config.dim, 4, 10
+        self.skip_absent = config.absent == "skip"
         self.adjacency: Tensor = spatial_adjacency(layout)
         self.data_norm = nn.BatchNorm1d(len(layout) * 3)
         self.blocks = nn.ModuleList(
@@ -132,36 +131,14 @@ class STGCN(Encoder):
 
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
         """See ``Encoder.forward``; maps are channels-last in memory."""
-        stored = to_storage(clips)
-        count, persons, frames, joints, coordinates = stored.shape
-        if joints != len(self.layout) or coordinates != 3:
-            raise BenchError(
-                f"Encoder for layout {self.layout.name!r} ({len(self.layout)} joints x 3) got {joints} x {coordinates}."
-            )
-        bodies = stored.reshape(count * persons, frames, joints * coordinates)
-        rows: Tensor | None = None
-        if self.config.absent == "skip" and persons > 1:
-            rows = (bodies != 0).flatten(1).any(dim=1).nonzero()[:, 0]
-            bodies = bodies[rows]
-        x = self.data_norm(bodies.reshape(-1, joints * coordinates))
+        bodies = bodies_of(clips, self.layout, self.skip_absent)
+        _, frames, joints, coordinates = bodies.x.shape
+        x = self.data_norm(bodies.x.reshape(-1, joints * coordinates))
         x = x.view(-1, frames, joints, coordinates).permute(0, 3, 1, 2)
         layers = self.adjacency.expand(self.depth, -1, -1, -1) if adjacency is None else adjacency
         for block, weights in zip(self.blocks, layers, strict=True):
             x = block(x, weights)
-        maps = x.permute(0, 2, 3, 1)  # (B, T', V, D) in memory
-        if rows is not None:
-            full = maps.new_zeros(count * persons, *maps.shape[1:])
-            maps = full.index_copy(0, rows, maps)
-        whole: Tensor = maps.reshape(count, persons, *maps.shape[1:])
-        return whole.permute(0, 1, 4, 2, 3)
-
-    def pool(self, maps: Tensor, weights: Tensor | None = None) -> Tensor:
-        """See ``Encoder.pool``; with ``absent = skip`` the average is over present persons only."""
-        persons = weighted_average(maps, weights)
-        if self.config.absent == "keep":
-            return persons.mean(dim=1)
-        present = (persons != 0).any(dim=2, keepdim=True)
-        return (persons * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+        return bodies.maps(x.permute(0, 2, 3, 1))
 
 
 def normal_init(module: nn.Module) -> None:

@@ -125,7 +125,7 @@ class Sets:
     """The ``--set`` options.
 
     Attributes:
-        encoder: encoder for all methods that leave the choice open.
+        encoder: encoder for all methods that leave the choice open, or several, separated by commas.
         frames: frames per clip, ``None`` for the dataset's default.
         triples: (plug-in, key, value) of the others, as written.
     """

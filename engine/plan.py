@@ -128,9 +128,9 @@ def build(
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
-    encoder = locate("encoders", sets.encoder)
+    chosen = list(dict.fromkeys(locate("encoders", name.strip()) for name in sets.encoder.split(",")))
     lineage = [ancestor for plugin, _ in methods for ancestor in _lineage(plugin)]
-    encoders = [_encoder_of(plugin, encoder) for plugin in lineage]
+    encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(lineage, chosen)]
     overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
     splits = Splits(data, sets.frames, tell)
     if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
@@ -156,7 +156,7 @@ def build(
             raise BenchError(refused[0])
         for seed in request.seeds:
             by_stream: dict[Labels, list[tuple[Stage, str | None]]] = {}
-            for stream in request.streams:
+            for stream, encoder in product(request.streams, chosen):
                 labels = Labels(
                     dataset=at.dataset,
                     split=at.split,
@@ -169,6 +169,8 @@ def build(
                 )
                 cells = _Cells(at, settings, encoder, labels, splits.frames)
                 for (method, method_preset), (protocol, preset) in product(methods, evaluators):
+                    if method.load().encoder_name and encoder is not chosen[0]:
+                        continue  # it always uses the same one
                     for place in where[protocol]:
                         there = replace(settings, tuned=_tuned(budget, place))
                         cell, reason = cells.cell(method, method_preset, choose(protocol, preset, there), place)
@@ -203,7 +205,8 @@ class _Cells:
             parent = Stage("features", wanted, place.data, self.labels.seed, base, parents=(pretrain,))
         cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=(parent,))
         has_projector = method.load().project is not Method.project
-        return cell, place.reason or definition.supports(method.name, has_projector, place.train_clips)
+        reason = place.reason or _unsupported(pretrain)
+        return cell, reason or definition.supports(method.name, has_projector, place.train_clips)
 
     def _named(self, place: Place) -> dict[str, str]:
         changes = [] if self.frames in (None, DEFAULT_FRAMES) else [f"frames={self.frames}"]
@@ -235,6 +238,16 @@ def _fuse(parts: Sequence[tuple[Stage, str | None]], fusion: Choice) -> tuple[St
     cell = Stage("fuse", fusion, first.data, first.seed, labels, parents=parents)
     missing = next((reason for _, reason in parts if reason), None)
     return cell, missing or _definition(fusion).combines(_definition(first.choice))
+
+
+def _unsupported(pretrain: Stage) -> str | None:
+    """Why a method, or the one whose run it starts from, cannot use its encoder."""
+    assert pretrain.encoder is not None
+    supports = pretrain.choice.plugin.load().supports
+    reason: str | None = supports(pretrain.choice.config, pretrain.encoder.plugin.load())
+    if reason:
+        return f"{pretrain.choice.plugin.name} with {pretrain.encoder.plugin.name}: {reason}"
+    return next((found for parent in pretrain.parents if (found := _unsupported(parent))), None)
 
 
 def _definition(protocol: Choice) -> Protocol[Any]:

@@ -13,9 +13,10 @@ from datasets.augment import BASIC, NORMAL, AugmentConfig, augment
 from datasets.clips import from_storage
 from datasets.mixing import draw_mix, resize_time, skeleton_mix, style_swap
 from datasets.streams import to_stream
+from encoders.base import Encoder
 from engine.config import BenchError, Config, knob
 from methods.actionlet import ActionletConfig, DistillConfig, difference_activation, distill, mixture_weights
-from methods.base import Context, Step
+from methods.base import Context, MethodConfig, Step
 from methods.blocks import MomentumConfig
 from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
@@ -119,6 +120,11 @@ class ActCLR(SkeletonCLR):
             self.register_buffer("average_motion", mean.clone(), persistent=False)
         self.logged: dict[str, Tensor] = {}
         self.drawn: tuple[int, tuple[str, ...], tuple[str, ...]] = (0, (), ())
+
+    @classmethod
+    def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:
+        """An actionlet is a choice of joints and frames."""
+        return None if encoder.local else "actionlets need maps of joints, which this encoder does not make"
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Take AimCLR's query encoder and projector, for both networks; the queue starts anew (actclr.md 4.1)."""
@@ -232,7 +238,9 @@ class ActCLR(SkeletonCLR):
                 scores = self.student(style, mixed(style, late), weak_mask)
             else:
                 mix = draw_mix(len(style), style.shape[2], layout, False, step.generator)
-                used, replaced = mix.masks(weak_mask.shape[2], weak_mask.shape[3], style.device)
+                used, replaced = mix.masks(
+                    weak_mask.shape[2], weak_mask.shape[3], style.device, self.encoder.temporal_stride
+                )
                 share = mixture_weights(weak_mask, mix.shift, used, replaced)[:, None]
                 target = F.normalize((1 - share) * self.keys + share * self.keys.roll(-mix.shift, dims=0), dim=1)
                 scores = self.online(skeleton_mix(style, mix)) @ self.queue.keys.T

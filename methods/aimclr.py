@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor
 
 from datasets.augment import BASIC
+from encoders.base import Encoder
 from engine.config import Config, knob
-from methods.base import Step
+from methods.base import MethodConfig, Step
 from methods.blocks import distribution_loss, energy_drop, info_nce, mined_nce, nearest_neighbours
 from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
@@ -78,6 +79,16 @@ class AimCLR(SkeletonCLR):
             "without NNM": {"nnm.on": False},
         }
     }
+
+    @classmethod
+    def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:
+        """EADM drops joints and frames of the maps."""
+        assert isinstance(config, AimCLRConfig)
+        if encoder.local or not config.eadm.on:
+            return None
+        return (
+            "EADM needs maps of joints, which this encoder does not make (--set aimclr.eadm.on=false leaves EADM out)"
+        )
 
     def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
         """Extreme, normal (query) and normal (key) view."""

@@ -104,6 +104,11 @@ class Method(nn.Module, ABC):
         self.config = config
         self.context = context
 
+    @classmethod
+    def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:
+        """``None``, or the reason why the method cannot use that encoder under these settings."""
+        return None
+
     @property
     @abstractmethod
     def encoder(self) -> Encoder:

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from datasets.augment import BASIC, NORMAL
 from datasets.strong import MaskKind, Scope, adain, apply_mask, cyclic_partner, draw_mask, drop_edges
+from encoders.base import Encoder
 from engine.config import BenchError, Config, knob
-from methods.base import Context, Step
+from methods.base import Context, MethodConfig, Step
 from methods.blocks import distribution_loss, info_nce, mined_nce, nearest_neighbours
 from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
@@ -124,9 +125,17 @@ class HiCLR(SkeletonCLR):
             raise BenchError(
                 f"Unknown augmentation set {', '.join(sorted(unknown))} in hiclr.branches. Known: {', '.join(SETS)}."
             )
-        if any("DAE" in branch for branch in config.branches) and self.encoder.adjacency is None:
-            raise BenchError("hiclr: drop/add edges (DAE) needs a graph encoder such as stgcn.")
+        if reason := self.supports(config, type(self.encoder)):
+            raise BenchError(f"hiclr: {reason}.")
         self.fill = nn.Parameter(torch.zeros(1), requires_grad=config.mask.fill == "learned")
+
+    @classmethod
+    def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:
+        """Dropping edges needs some."""
+        assert isinstance(config, HiCLRConfig)
+        if encoder.graph or not any("DAE" in branch for branch in config.branches):
+            return None
+        return "drop/add edges (DAE) needs an encoder with a graph or attention between joints, such as stgcn"
 
     def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
         """The key view, then one view per branch; MASK, DAE and ADAIN follow after the stream conversion."""

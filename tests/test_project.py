@@ -15,8 +15,10 @@ from click.testing import CliRunner
 
 import datasets
 import run_bench
+from datasets.layout import NTU25
+from encoders.base import parameter_count
 from engine.config import as_dict, known_keys, resolve
-from engine.registry import KINDS, ROOT, find
+from engine.registry import KINDS, ROOT, find, scan
 from leaderboard.cells import COLUMNS
 
 PLUGINS = ROOT / "tests" / "engine" / "plugins" / "tiny.py"
@@ -112,6 +114,9 @@ def value(config: Any, key: str) -> Any:
 
 SWITCHES = [("methods", heading, cells) for heading, cells in table_rows("methods.md")]
 SETTINGS = [("protocols", heading, cells) for heading, cells in table_rows("protocols.md")]
+SETTINGS += [
+    ("encoders", heading, cells) for heading, cells in table_rows("encoders.md") if heading in scan("encoders")
+]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +131,25 @@ def test_documented_settings_are_those_of_the_code(kind: str, name: str, cells: 
         documented = resolve(cls.Config, {key: shown})
         assert value(documented, key) == value(resolve(cls.Config, table), key)
     assert len(values) == (2 if kind == "methods" else 1)
+
+
+@pytest.mark.parametrize("name", [name for name in scan("encoders") if name not in ("coordinates", "stgcn")])
+def test_every_setting_of_an_encoder_is_documented(name: str) -> None:
+    documented = {cells[0].strip("`") for _, heading, cells in SETTINGS if heading == name}
+    assert documented == set(known_keys(find("encoders", name).Config))
+
+
+def test_documented_encoders_have_the_documented_sizes() -> None:
+    rows = {
+        cells[0].strip("`"): cells for heading, cells in table_rows("encoders.md") if heading == "" and len(cells) == 7
+    }
+    assert set(rows) == set(scan("encoders")) - {"coordinates"}
+    for name, (_, _, parameters, cost, features, *_) in rows.items():
+        cls = find("encoders", name)
+        encoder = cls(resolve(cls.Config), NTU25, frames=50, persons=2)
+        assert f"{parameter_count(encoder):,}" == parameters
+        assert f"{encoder.flops() / 1e9:.2f}" == cost
+        assert f"{encoder.dim:,}" == features
 
 
 @pytest.mark.parametrize("name", ["skeletonclr", "aimclr", "actclr", "hiclr"])

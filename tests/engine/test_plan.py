@@ -212,3 +212,40 @@ def test_wrong_requests_are_refused_with_a_suggestion(world, change, message):
     with pytest.raises(BenchError, match=message):
         world.plan(**change)
     assert not world.results.exists()
+
+
+def test_a_method_that_cannot_use_an_encoder_is_marked_with_the_reason(world):
+    """ActCLR and AimCLR need maps of joints; what starts from an unsupported run is unsupported, too."""
+    plan = world.plan("aimclr,actclr,skeletonclr,hiclr:dae", "knn", sets=("encoder=bigru",))
+    states = {job.stage.labels.method: (job.state, job.reason) for job in plan.jobs if job.stage.kind == "evaluate"}
+    assert {name for name, (state, _) in states.items() if state == "unsupported"} == {"aimclr", "actclr", "hiclr:dae"}
+    assert states["aimclr"][1].startswith("aimclr with bigru: EADM needs maps of joints")
+    assert states["actclr"][1].startswith("actclr with bigru: actionlets need maps of joints")
+    assert states["hiclr:dae"][1].startswith("hiclr with bigru: drop/add edges")
+    assert not [
+        job for job in plan.jobs if job.stage.kind == "pretrain" and job.stage.labels.method in ("aimclr", "actclr")
+    ]
+    without = world.plan("aimclr", "knn", sets=("encoder=bigru", "aimclr.eadm.on=false"))
+    assert not [job for job in without.jobs if job.state == "unsupported"]
+
+
+def test_several_encoders_run_every_method_on_each(world):
+    plan = world.plan(
+        "TinyCLR,skeletonclr", "knn,linear", sets=("encoder=bigru,stgcn", "bigru.hidden=4"), streams=("joint", "bone")
+    )
+    cells = [
+        (job.stage.labels.method, job.stage.labels.encoder, job.stage.labels.stream)
+        for job in plan.jobs
+        if job.stage.kind in ("evaluate", "fuse")
+    ]
+    rows = {(method, encoder) for method, encoder, _ in cells}
+    bigru = "bigru[hidden=4]"
+    assert rows == {("raw", "coordinates")} | {
+        (method, encoder) for method in ("random", "tinyclr", "skeletonclr") for encoder in (bigru, "stgcn")
+    }
+    # Two protocols on two streams and on their fusion, once each: nothing is mixed between encoders.
+    assert len(cells) == len(rows) * 2 * 3
+    for job in plan.jobs:
+        if job.stage.kind == "fuse":
+            assert len(job.stage.parents) == 2
+            assert {parent.labels.encoder for parent in job.stage.parents} == {job.stage.labels.encoder}

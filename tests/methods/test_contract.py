@@ -11,10 +11,10 @@ from torch import Tensor
 
 from datasets.clips import from_storage
 from datasets.layout import KINECT20, NTU25, Layout
+from datasets.mixing import Mix
 from datasets.streams import STREAMS, to_stream
 from encoders.base import Encoder
 from encoders.coordinates import Coordinates
-from encoders.stgcn import STGCN, STGCNConfig
 from engine.config import BenchError, Config, resolve
 from engine.registry import find, names
 from methods.base import Context, Method, Step
@@ -32,8 +32,22 @@ COCO17 = Layout.from_parents(
 TRAINED = [name for name in names("methods") if name not in ("random", "raw", "imported")]
 
 
+ENCODERS: Mapping[str, Mapping[str, Any]] = {
+    "stgcn": {"width": 2, "dim": 8},
+    "dsta": {"width": 4, "init": "torch"},
+    "skeleton_transformer": {"dim": 8, "blocks": 1, "heads": 2},
+    "bigru": {"hidden": 4, "layers": 1},
+    "ctrgcn": {"width": 8},
+}
+
+
 def build(
-    name: str, overrides: Mapping[str, Any], layout: Layout = NTU25, persons: int = 2, stream: str = "joint"
+    name: str,
+    overrides: Mapping[str, Any],
+    layout: Layout = NTU25,
+    persons: int = 2,
+    stream: str = "joint",
+    encoder: str = "stgcn",
 ) -> Method:
     torch.manual_seed(0)
     cls = find("methods", name)
@@ -41,7 +55,8 @@ def build(
     def make_encoder() -> Encoder:
         if cls.encoder_name == "coordinates":
             return Coordinates(Config(), layout, 20, persons)
-        return STGCN(STGCNConfig(width=2, dim=8), layout, 20, persons)
+        chosen = find("encoders", encoder)
+        return chosen(resolve(chosen.Config, ENCODERS[encoder]), layout, 20, persons)  # type: ignore[no-any-return]
 
     mean = clips(layout, persons).mean(dim=0)
     context = Context(make_encoder, layout, stream, 20, persons, 10, mean)
@@ -85,6 +100,60 @@ def test_losses_are_finite_and_reach_the_encoder(name: str, layout: Layout, pers
     assert any(not torch.equal(value, method.state_dict()[key]) for key, value in before.items())  # its BatchNorm moved
     for value in method.metrics().values():
         assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "random"])
+@pytest.mark.parametrize("encoder", [name for name in names("encoders") if name != "coordinates"])
+def test_every_encoder_or_a_reason(name: str, encoder: str) -> None:
+    cls = find("methods", name)
+    config = resolve(cls.Config, TINY if "moco" in cls.Config.model_fields else {})
+    reason = cls.supports(config, find("encoders", encoder))
+    assert (reason is None) == (encoder != "bigru" or name in ("skeletonclr", "hiclr", "random")), reason
+    if reason:
+        assert "which this encoder does not make" in reason
+        return
+    method = build(name, {}, encoder=encoder)
+    if name == "random":
+        assert method.encoder.pool(method.encoder(clips(NTU25, 2))).shape == (5, method.encoder.dim)
+        return
+    losses = losses_of(method)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = [p.grad for p in method.encoder.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert sum(float(g.abs().sum()) for g in gradients) > 0
+
+
+def test_bigru_runs_aimclr_without_its_drop() -> None:
+    losses = losses_of(build("aimclr", {"eadm.on": False}, encoder="bigru"))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("encoder", ["dsta", "ctrgcn"])
+def test_edges_are_dropped_where_joints_attend(encoder: str) -> None:
+    method = build("hiclr", find("methods", "hiclr").presets["dae"], encoder=encoder)
+    if encoder == "ctrgcn":  # as initialised its graph convolutions do next to nothing
+        for block in [*method.online.encoder.blocks, *method.target.network.encoder.blocks]:
+            block.graph.norm.weight.data.fill_(1.0)
+    dropped = losses_of(method)
+    method.config = method.config.model_copy(update={"dae": method.config.dae.model_copy(update={"drop_max": 0.0})})
+    assert losses_of(method)["hierarchy2"] != dropped["hierarchy2"]
+
+
+@pytest.mark.parametrize("encoder", ["skeleton_transformer", "bigru"])
+def test_edges_cannot_be_dropped_without_a_graph(encoder: str) -> None:
+    with pytest.raises(BenchError, match="needs an encoder with a graph or attention between joints"):
+        build("hiclr", find("methods", "hiclr").presets["dae"], encoder=encoder)
+
+
+def test_mixed_windows_at_the_resolution_of_the_maps() -> None:
+    """What was replaced covers the same frames whatever the encoder's stride."""
+    mix = Mix("cut", 1, (3, 4), start=2, length=3, amount=0.0)
+    for stride, rows in ((4, range(2, 5)), (1, range(8, 20)), (3, range(2, 7)), (8, range(1, 3))):
+        used, replaced = mix.masks(40 // stride, 25, torch.device("cpu"), stride)
+        assert torch.equal(used, replaced)
+        assert replaced.any(dim=1).nonzero().flatten().tolist() == list(rows)
+        assert replaced.any(dim=0).nonzero().flatten().tolist() == [3, 4]
 
 
 @pytest.mark.parametrize("name", TRAINED)
