@@ -228,25 +228,24 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     initial = torch.randn(width, classes, generator=generator) * _INIT_STD
     initial[-1] = 0
-    weights = [initial.to(device).clone().requires_grad_() for _ in rates]
-    groups = [{"params": [weight], "lr": rate} for weight, rate in zip(weights, rates, strict=True)]
-    optimiser = torch.optim.SGD(groups, momentum=config.momentum)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(config.milestones), gamma=0.1)
+    weights = initial.to(device).repeat(1, len(rates)).requires_grad_()  # the trials lie side by side
+    velocity = torch.zeros_like(weights)
+    rate = torch.tensor(rates, device=device).repeat_interleave(classes)
     spread, targets = stretch(features.shape[1], targets.shape[1]).to(device), targets.to(device)
     valid = targets != IGNORED
     for epoch in range(1, config.epochs + 1):
+        step_size = -rate * 0.1 ** sum(epoch > milestone for milestone in config.milestones)
         total = torch.zeros((), device=device)
         for rows in torch.split(torch.randperm(len(features), generator=generator).to(device), config.batch):
-            logits = (spread @ (features[rows] @ torch.cat(weights, 1))).view(-1, classes)
+            logits = (spread @ (features[rows] @ weights)).view(-1, classes)
             repeated = targets[rows].flatten().repeat_interleave(len(rates))
             loss = functional.cross_entropy(logits, repeated, ignore_index=IGNORED, reduction="sum")
-            optimiser.zero_grad()
-            (loss / valid[rows].sum()).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            (gradient,) = torch.autograd.grad(loss / valid[rows].sum(), weights)
+            velocity.mul_(config.momentum).add_(gradient)
+            with torch.no_grad():
+                weights.addcmul_(velocity, step_size)
             total += loss.detach()
-        schedule.step()
         if report:
-            report(
-                epoch, float(total / valid.sum()) / len(rates), torch.stack([weight.detach() for weight in weights], 1)
-            )
-    return torch.stack([weight.detach() for weight in weights], 1)
+            mean = float(total / valid.sum()) / len(rates)
+            report(epoch, mean, weights.detach().view(width, -1, classes))
+    return weights.detach().view(width, -1, classes)
