@@ -85,7 +85,7 @@ def majority(train: NDArray[np.int64], test: NDArray[np.int64], classes: int) ->
     frequency = np.bincount(train, minlength=classes)
 
     def constant(first: int) -> dict[str, float]:
-        label = first + int(frequency[first:].argmax())
+        label = max(range(first, classes), key=frequency.__getitem__, default=0)
         return overlaps(confusion(np.full_like(test, label), test, classes), first)
 
     return constant(0) | {f"{name}_actions": value for name, value in constant(1).items()}
