@@ -52,6 +52,7 @@ _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip
 @listed("--methods", "aimclr,actclr,hiclr", "Methods, or 'all'; file.py:Class for your own, name:preset for a variant.")
 @listed("--protocols", "knn,linear", "Evaluation protocols, or 'all'; name:preset for a paper's variant.")
 @listed("--datasets", "synthetic", "Datasets: name, name/split, npz:FILE#RULE or form:PATH.")
+@listed("--targets", None, "Data to evaluate on by transfer and segmentation.  [default: the dataset's own]")
 @listed("--streams", "joint", "Streams: joint, bone, motion.")
 @listed("--seeds", "0", "Seeds, each a run of its own.", seeds)
 @click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]")

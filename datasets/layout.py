@@ -29,7 +29,8 @@ def _side(name: str) -> str:
 
 
 def _sideless(name: str) -> str:
-    return re.sub(r"[\W_]", "", (_LEFT if _side(name) == "left" else _RIGHT).sub("", name)).lower()
+    plain = re.sub(r"[\W_]", "", (_LEFT if _side(name) == "left" else _RIGHT).sub("", name))
+    return plain.lower().replace("centre", "center")
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,30 @@ _JOINT_MAPS = {
 def joint_map(source: Layout, target: Layout) -> tuple[int, ...]:
     """For every joint of ``target`` the joint of ``source`` that stands for it.
 
+    Joints are told by their names, however these are spelt (``left_hand``, ``HandLeft``) and ordered; between skeletons
+    with other joints, by a mapping declared here.
+
     Raises:
-        BenchError: no such mapping is declared.
+        BenchError: ``target`` has joints that ``source`` does not have, and no mapping is declared.
     """
-    if source == target:
+    if source.joints == target.joints:
         return tuple(range(len(source)))
-    try:
-        return _JOINT_MAPS[source.name, target.name]
-    except KeyError:
-        known = ", ".join(f"{a} -> {b}" for a, b in _JOINT_MAPS)
-        raise BenchError(f"No joint mapping from {source.name} to {target.name}. Declared: {known}.") from None
+    if same := _by_name(source, target):
+        return same
+    for (first, second), joints in _JOINT_MAPS.items():
+        before, after = _by_name(source, LAYOUTS[first]), _by_name(LAYOUTS[second], target)
+        if before and after:
+            return tuple(before[joints[v]] for v in after)
+    absent = [joint for joint in target.joints if not _by_name(source, target, (joint,))]
+    known = ", ".join(f"{a} -> {b}" for a, b in _JOINT_MAPS)
+    raise BenchError(
+        f"No joint mapping from {source.name} to {target.name}: {source.name} has no {', '.join(absent)}, and none is "
+        f"declared. Declared: {known}."
+    )
+
+
+def _by_name(source: Layout, target: Layout, joints: Sequence[str] = ()) -> tuple[int, ...]:
+    """Joints of ``source`` with the names of those of ``target``, all or some; nothing where one is missing."""
+    index = {(_side(joint), _sideless(joint)): v for v, joint in enumerate(source.joints)}
+    found = [index.get((_side(joint), _sideless(joint)), -1) for joint in joints or target.joints]
+    return () if -1 in found else tuple(found)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.clips import Split
+from datasets.untrimmed import UntrimmedSplit
 from engine.config import BenchError
 from engine.data import Splits
 from engine.estimate import make_encoder
@@ -32,7 +33,11 @@ class Bench:
 
     def split(self, stage: Stage) -> Split:
         """The stage's data, on the device."""
-        return self.splits(stage.data.asked, self.device)
+        return self.splits(stage.data.asked, self.device, stage.data.like)
+
+    def recordings(self, stage: Stage) -> UntrimmedSplit:
+        """The stage's data where they are untrimmed, in main memory."""
+        return self.splits.load_untrimmed(stage.data.asked, stage.data.like)
 
     def record(self, stage: Stage) -> Record:
         """The record of a stage that has run.

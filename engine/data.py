@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from datasets.base import Dataset
     from datasets.clips import Split
+    from datasets.untrimmed import UntrimmedSplit
 
 DEFAULT_FRAMES = 50
 
@@ -61,22 +62,58 @@ class Splits:
         self.root = root
         self.frames = frames
         self._tell = tell
-        self._loaded: dict[tuple[str, str], Split] = {}
+        self._loaded: dict[tuple[str, str, str], Split] = {}
+        self._untrimmed: dict[tuple[str, str], UntrimmedSplit] = {}
 
-    def __call__(self, asked: str, device: torch.device | str = "cpu") -> Split:
+    def __call__(self, asked: str, device: torch.device | str = "cpu", like: str = "") -> Split:
         """Load a split, with its clips on a device.
 
+        Args:
+            asked: as on the command line.
+            device: where the clips are wanted.
+            like: another split, whose layout this one is brought into (:func:`datasets.targets.adapt`).
+
         Raises:
-            BenchError: unknown, or not prepared yet (the message shows the command that prepares it).
+            BenchError: unknown, not prepared yet (the message shows the command that prepares it), or of a layout that
+                cannot be mapped.
         """
-        key = asked, str(device)
+        key = asked, str(device), like
         if key not in self._loaded:
-            if str(device) == "cpu":
-                dataset, split = open_dataset(asked, self.root, self.frames)
-                if dataset.embedded and not dataset.folder.is_dir():
-                    self._tell(f"Generating {dataset.name} in {self.root}/ (once) ...")
-                self._loaded[key] = dataset.load(split)
-            else:
-                loaded = self(asked)
+            if str(device) != "cpu":
+                loaded = self(asked, "cpu", like)
                 self._loaded[key] = replace(loaded, train=loaded.train.to(device), test=loaded.test.to(device))
+            elif like:
+                from datasets.targets import adapt
+
+                self._loaded[key] = adapt(self(asked), self(like))
+            else:
+                dataset, split = self._open(asked)
+                self._loaded[key] = dataset.load(split)
         return self._loaded[key]
+
+    def load_untrimmed(self, asked: str, like: str = "") -> UntrimmedSplit:
+        """Load a split of untrimmed recordings, which stay in main memory: windows of them go to the device.
+
+        Args:
+            asked: as on the command line.
+            like: a split of clips, whose layout this one is brought into (:func:`datasets.targets.adapt_untrimmed`).
+
+        Raises:
+            BenchError: as above, or the dataset has no untrimmed recordings.
+        """
+        key = asked, like
+        if key not in self._untrimmed:
+            if like:
+                from datasets.targets import adapt_untrimmed
+
+                self._untrimmed[key] = adapt_untrimmed(self.load_untrimmed(asked), self(like))
+            else:
+                dataset, split = self._open(asked)
+                self._untrimmed[key] = dataset.load_untrimmed(split)
+        return self._untrimmed[key]
+
+    def _open(self, asked: str) -> tuple[Dataset, str]:
+        dataset, split = open_dataset(asked, self.root, self.frames)
+        if dataset.embedded and not dataset.folder.is_dir():
+            self._tell(f"Generating {dataset.name} in {self.root}/ (once) ...")
+        return dataset, split

@@ -64,9 +64,13 @@ Unit = Literal["flops", "clips"]
 
 def work(stage: Stage, splits: Splits) -> tuple[float, Unit]:
     """Amount of work: the encoder's floating-point operations; where none runs, clips scored."""
-    split = splits(stage.data.asked)
-    train, test = len(split.train), len(split.test)
     plugin = stage.choice.plugin.load()
+    if stage.kind == "evaluate" and plugin.needs == "untrimmed":
+        recordings = splits.load_untrimmed(stage.data.asked, stage.data.like)
+        train, test = len(recordings.train.frames), len(recordings.test.frames)
+    else:
+        split = splits(stage.data.asked, "cpu", stage.data.like)
+        train, test = len(split.train), len(split.test)
     if stage.kind == "pretrain":
         config = stage.choice.config
         assert isinstance(config, MethodConfig)

@@ -156,12 +156,15 @@ class _Run:
 def evaluate(stage: Stage, bench: Bench) -> Record:
     """Evaluate a method by a protocol, once for every draw of labels that the protocol sees."""
     (parent,) = stage.parents
-    split = bench.split(stage)
     protocol: Protocol[Any] = stage.choice.plugin.load()(stage.choice.config)
+    if protocol.needs == "untrimmed":
+        return _on_recordings(stage, bench, protocol)
+    split = bench.split(stage)
     drawn = draws_of(protocol, split)
     files = publish(drawn, split, bench.store.results)
     runs = [_Run(stage, bench, protocol, draw, number, len(drawn)) for number, draw in enumerate(drawn, 1)]
     facts: Facts = dict(bench.record(parent).facts)
+    facts |= {"train_clips": len(split.train), "test_clips": len(split.test)}  # of a target, if it is one
     if protocol.needs == "features":
         arrays = read_arrays(bench.store.result(parent))
         features = {name: torch.from_numpy(values).to(bench.device) for name, values in arrays.items()}
@@ -181,6 +184,11 @@ def evaluate(stage: Stage, bench: Bench) -> Record:
         {name: torch.stack([outcome.extras[name] for outcome in outcomes]) for name in names},
     )
     return _record(stage, bench, whole, facts, curve)
+
+
+def _on_recordings(stage: Stage, bench: Bench, protocol: Protocol[Any]) -> Record:
+    """Evaluate the encoder of the pre-training, ``stage.parents[0]``, on the untrimmed ``bench.recordings(stage)``."""
+    raise BenchError(f"{stage.choice.name}: protocols on untrimmed recordings cannot be run yet.")
 
 
 def fuse(stage: Stage, bench: Bench) -> Record:

@@ -49,7 +49,7 @@ def names(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
         parts += head.split(",")
         parts[-1] += hash_sign + rule
     found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-    if not found:
+    if values and not found:
         raise click.BadParameter("name at least one")
     return found
 
@@ -65,11 +65,12 @@ def seeds(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     return tuple(dict.fromkeys(found))
 
 
-def listed(name: str, default: str, text: str, callback: Any = names) -> Callable[[F], F]:
-    """An option whose values are separated by commas, or given several times."""
+def listed(name: str, default: str | None, text: str, callback: Any = names) -> Callable[[F], F]:
+    """An option whose values are separated by commas, or given several times; none are wanted where there is no default."""
     metavar = "N,A-B" if callback is seeds else "A,B"
+    values, shown = ((default,), True) if default else ((), False)
     return click.option(
-        name, default=(default,), show_default=True, multiple=True, callback=callback, metavar=metavar, help=text
+        name, default=values, show_default=shown, multiple=True, callback=callback, metavar=metavar, help=text
     )
 
 

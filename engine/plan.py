@@ -24,8 +24,9 @@ from engine.config import BenchError, suggestion
 from engine.data import DEFAULT_FRAMES, Splits
 from engine.records import Labels
 from engine.registry import Plugin, locate
-from engine.stages import Data, Stage
+from engine.stages import Stage
 from engine.store import RunStore, State
+from engine.targets import Place, home, places
 from methods.base import Method
 from protocols.base import Protocol
 
@@ -43,11 +44,12 @@ _SMALL = 5000
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; a budget of ``None`` is chosen by the size of the data."""
+    """What was asked for; a budget of ``None`` is chosen by the size of the data, no targets are the datasets' own."""
 
     methods: tuple[str, ...]
     protocols: tuple[str, ...]
     datasets: tuple[str, ...] = ("synthetic",)
+    targets: tuple[str, ...] = ()
     streams: tuple[str, ...] = ("joint",)
     seeds: tuple[int, ...] = (0,)
     budget: str | None = None
@@ -131,6 +133,8 @@ def build(
     encoders = [_encoder_of(plugin, encoder) for plugin in lineage]
     overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
     splits = Splits(data, sets.frames, tell)
+    if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
+        raise BenchError("--targets: no protocol of this run evaluates on other data; add one, e.g. transfer.")
     stages: dict[str, Stage] = {}
     reasons: dict[str, str] = {}
     if not imported and any(parse_name("methods", name)[0].load().imports for name in request.methods):
@@ -143,18 +147,19 @@ def build(
             reasons[cell.key] = reason
 
     for asked in request.datasets:
-        split = splits(asked)
-        budget = request.budget or _default_budget(split, gpu, notes)
-        name, _, rule = split.name.partition("/")
-        tuned = f"{budget}:{name}", f"{budget}:{split.name}"
-        settings = Settings(request.recipe, budget, tuned, overrides, imported)
-        dataset = name if splits.frames in (None, DEFAULT_FRAMES) else with_changes(name, [f"frames={splits.frames}"])
+        at = home(asked, splits)
+        budget = request.budget or _default_budget(splits(asked), gpu, notes)
+        settings = Settings(request.recipe, budget, _tuned(budget, at), overrides, imported)
+        where = {p: places(p, at, request.targets, splits) for p in dict.fromkeys(plugin for plugin, _ in evaluators)}
+        refused = [place.reason for found in where.values() for place in found]
+        if all(refused):
+            raise BenchError(refused[0])
         for seed in request.seeds:
-            by_stream: dict[tuple[str, str, str], list[tuple[Stage, str | None]]] = {}
+            by_stream: dict[Labels, list[tuple[Stage, str | None]]] = {}
             for stream in request.streams:
                 labels = Labels(
-                    dataset=dataset,
-                    split=rule,
+                    dataset=at.dataset,
+                    split=at.split,
                     stream=stream,
                     method="",
                     encoder="",
@@ -162,12 +167,14 @@ def build(
                     budget=budget,
                     seed=seed,
                 )
-                cells = _Cells(Data(asked, split.name, split.digest), len(split.train), settings, encoder, labels)
-                for (method, method_preset), (protocol, protocol_preset) in product(methods, evaluators):
-                    cell, reason = cells.cell(method, method_preset, choose(protocol, protocol_preset, settings))
-                    add(cell, reason)
-                    key = cell.labels.method, cell.labels.encoder, cell.labels.protocol
-                    by_stream.setdefault(key, []).append((cell, reason))
+                cells = _Cells(at, settings, encoder, labels, splits.frames)
+                for (method, method_preset), (protocol, preset) in product(methods, evaluators):
+                    for place in where[protocol]:
+                        there = replace(settings, tuned=_tuned(budget, place))
+                        cell, reason = cells.cell(method, method_preset, choose(protocol, preset, there), place)
+                        add(cell, reason)
+                        key = cell.labels.model_copy(update={"stream": ""})
+                        by_stream.setdefault(key, []).append((cell, reason))
             for parts, (plugin, preset) in product(by_stream.values(), fusions):
                 add(*_fuse(parts, choose(plugin, preset, settings)))
     return Plan(tuple(_jobs(stages.values(), reasons, store)), splits, tuple(notes))
@@ -175,27 +182,32 @@ def build(
 
 @dataclass(frozen=True)
 class _Cells:
-    """One split, stream and seed: builds the stages behind a cell of the leaderboard."""
+    """One pre-training split, stream and seed: builds the stages behind a cell of the leaderboard."""
 
-    data: Data
-    train_clips: int
+    at: Place
     settings: Settings
     encoder: Plugin
     labels: Labels
+    frames: int | None
 
-    def cell(self, method: Plugin, preset: str, protocol: Choice) -> tuple[Stage, str | None]:
-        """The evaluation of a method by a protocol, and the reason if it cannot be run."""
+    def cell(self, method: Plugin, preset: str, protocol: Choice, place: Place) -> tuple[Stage, str | None]:
+        """The evaluation of a method by a protocol in one place, and the reason if it cannot be run."""
         parent = pretrain = self._pretrain(method, preset)
         definition = _definition(protocol)
-        labels = pretrain.labels.model_copy(update={"protocol": protocol.label})
+        base = pretrain.labels.model_copy(update=self._named(place) | {"source": place.source})
+        labels = base.model_copy(update={"protocol": protocol.label})
         if definition.needs == "encoder" and method.name == SCRATCH:
             labels = labels.model_copy(update={"method": labels.method.replace(SCRATCH, SUPERVISED, 1)})
         if definition.needs == "features":
             wanted = replace(pretrain.choice, config=definition.features())
-            parent = Stage("features", wanted, self.data, self.labels.seed, pretrain.labels, parents=(pretrain,))
-        cell = Stage("evaluate", protocol, self.data, self.labels.seed, labels, parents=(parent,))
+            parent = Stage("features", wanted, place.data, self.labels.seed, base, parents=(pretrain,))
+        cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=(parent,))
         has_projector = method.load().project is not Method.project
-        return cell, definition.supports(method.name, has_projector, self.train_clips)
+        return cell, place.reason or definition.supports(method.name, has_projector, place.train_clips)
+
+    def _named(self, place: Place) -> dict[str, str]:
+        changes = [] if self.frames in (None, DEFAULT_FRAMES) else [f"frames={self.frames}"]
+        return {"dataset": with_changes(place.dataset, changes), "split": place.split}
 
     def _pretrain(self, method: Plugin, preset: str) -> Stage:
         earlier = _earlier(method)
@@ -205,8 +217,11 @@ class _Cells:
         settings = Settings(self.settings.recipe, "full", (), {}) if method.load().imports else self.settings
         encoder = choose(_encoder_of(method, self.encoder), "", settings)
         changes = (*choice.changes, *(change for parent in parents for change in _changes(parent)))
-        labels = self.labels.model_copy(update={"method": with_changes(choice.name, changes), "encoder": encoder.label})
-        return Stage("pretrain", choice, self.data, self.labels.seed, labels, encoder, parents)
+        method_label = with_changes(choice.name, changes)
+        labels = self.labels.model_copy(
+            update=self._named(self.at) | {"method": method_label, "encoder": encoder.label}
+        )
+        return Stage("pretrain", choice, self.at.data, self.labels.seed, labels, encoder, parents)
 
 
 def _fuse(parts: Sequence[tuple[Stage, str | None]], fusion: Choice) -> tuple[Stage, str | None]:
@@ -231,7 +246,7 @@ def _sorted_protocols(
     request: Request, notes: dict[str, None]
 ) -> tuple[list[tuple[Plugin, str]], list[tuple[Plugin, str]]]:
     """Protocols that evaluate a stream, and those that fuse several; with several streams there is always one of these."""
-    asked = _unique(parse_name("protocols", name) for name in request.protocols)
+    asked = _unique(pair for name in request.protocols for pair in _headlines(*parse_name("protocols", name)))
     fusions = [(plugin, preset) for plugin, preset in asked if plugin.load().needs == "scores"]
     evaluators = [pair for pair in asked if pair not in fusions]
     if not evaluators:
@@ -243,6 +258,15 @@ def _sorted_protocols(
     if fusions:
         notes[f"{fusions[0][0].name}: nothing to combine with one stream (--streams {','.join(STREAMS)})"] = None
     return evaluators, []
+
+
+def _headlines(protocol: Plugin, preset: str) -> list[tuple[Plugin, str]]:
+    return [(protocol, one) for one in ([preset] if preset else protocol.load().headlines)]
+
+
+def _tuned(budget: str, place: Place) -> tuple[str, str]:
+    """Keys of the ``tuned`` tables of plug-ins that apply to a dataset."""
+    return f"{budget}:{place.dataset}", f"{budget}:{place.data.name}"
 
 
 def _changes(stage: Stage) -> list[str]:

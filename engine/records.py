@@ -16,6 +16,8 @@ class Labels(BaseModel):
 
     dataset: str
     split: str
+    source: str = ""
+    """``dataset/split`` of the pre-training where a protocol evaluates on other data, which ``dataset`` and ``split`` name."""
     stream: str
     method: str
     """Plug-in name with preset and the changes made by ``--set``, e.g. ``aimclr`` or ``aimclr[nnm.topk=2]``."""

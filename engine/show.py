@@ -76,7 +76,7 @@ def plan_table(plan: Plan, guess: Estimate) -> RenderableType:
             job.stage.kind,
             labels.method,
             labels.protocol,
-            f"{labels.dataset}/{labels.split}",
+            f"{labels.dataset}/{labels.split}" + (f" from {labels.source}" if labels.source else ""),
             labels.stream,
             str(labels.seed),
             labels.encoder,

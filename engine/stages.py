@@ -24,11 +24,14 @@ class Data:
         asked: as written on the command line; may hold a path, so it is no part of a key.
         name: ``dataset/split``.
         digest: checksum of the prepared data and the split rule.
+        like: the data (as asked for) of the pre-training, whose layout this is brought into; "" for data that are read
+            as they are.
     """
 
     asked: str
     name: str
     digest: str
+    like: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class Stage:
 
     Attributes:
         kind: ``pretrain`` (a method), ``features`` (of the method then), ``evaluate`` (a protocol, on features or on the
-            encoder) or ``fuse`` (a protocol, on the scores of several streams).
+            encoder, perhaps with other data than the pre-training's) or ``fuse`` (a protocol, on scores of several streams).
         choice: the plug-in that works, and its config (``features``: the method, and what to extract).
         data: the split.
         seed: the seed asked for; what is drawn is derived from it, the kind and the plug-in (``engine.rng``).
@@ -78,7 +81,9 @@ class Stage:
     def __str__(self) -> str:
         """E.g. ``linear of aimclr on synthetic/xsub, joint, seed 0``."""
         what = f"{self.labels.protocol or self.kind} of {self.labels.method}"
-        return f"{what} on {self.labels.dataset}/{self.labels.split}, {self.labels.stream}, seed {self.seed}"
+        place = f"{self.labels.dataset}/{self.labels.split}"
+        place += f" from {self.labels.source}" if self.labels.source else ""
+        return f"{what} on {place}, {self.labels.stream}, seed {self.seed}"
 
     @property
     def short(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from statistics import fmean, stdev
 
@@ -14,10 +14,10 @@ from leaderboard.collect import Run, Status
 from leaderboard.statistics import Correctness, average, correctness, interval
 
 COLUMNS = (
-    "dataset", "split", "stream", "method", "encoder", "recipe", "budget", "protocol", "metric", "mean", "sd", "n",
-    "ci_low", "ci_high", "feature_dim", "params", "pretrain_epochs", "status", "keys",
+    "dataset", "split", "source", "stream", "method", "encoder", "recipe", "budget", "protocol", "metric", "mean", "sd",
+    "n", "ci_low", "ci_high", "feature_dim", "params", "pretrain_epochs", "status", "keys",
 )  # fmt: skip
-"""Columns of ``leaderboard.csv``."""
+"""Columns of ``leaderboard.csv``; ``source`` is empty where a method was pre-trained on the same data."""
 HEADLINE = "top1"
 _NOT_METRICS = ("ci_low", "ci_high")
 _STATUSES: tuple[Status, ...] = ("done", "failed", "unsupported", "pending")
@@ -25,10 +25,17 @@ _STATUSES: tuple[Status, ...] = ("done", "failed", "unsupported", "pending")
 
 @dataclass(frozen=True)
 class Bench:
-    """What a table is about; numbers of different benches are never compared."""
+    """What a table is about; numbers of different benches are never compared.
+
+    Attributes:
+        dataset, split: what is evaluated on.
+        source: ``dataset/split`` of the pre-training if that is another, else "".
+        stream, budget, recipe: as in ``engine.records.Labels``.
+    """
 
     dataset: str
     split: str
+    source: str
     stream: str
     budget: str
     recipe: str
@@ -121,7 +128,7 @@ def aggregate(runs: Iterable[Run]) -> list[Cell]:
     benches: dict[Bench, list[Run]] = defaultdict(list)
     for run in runs:
         labels = run.stage.labels
-        bench = Bench(labels.dataset, labels.split, labels.stream, labels.budget, labels.recipe)
+        bench = Bench(**{field.name: getattr(labels, field.name) for field in fields(Bench)})
         benches[bench].append(run)
     cells = [cell for bench, group in benches.items() for cell in _cells(bench, group)]
     return sorted(cells, key=lambda cell: (*astuple(cell.bench), cell.method, cell.encoder, cell.protocol))
@@ -146,7 +153,7 @@ def frame(cells: Iterable[Cell]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     whole, real = ("n", "feature_dim", "params", "pretrain_epochs"), ("mean", "sd", "ci_low", "ci_high")
     table = table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "float64"))
-    return table.sort_values(list(COLUMNS[:9]), kind="stable", ignore_index=True)
+    return table.sort_values(list(COLUMNS[: COLUMNS.index("mean")]), kind="stable", ignore_index=True)
 
 
 def _cells(bench: Bench, runs: Sequence[Run]) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Tables for people, free of any format: one per dataset, split, stream, recipe and budget; methods by protocols."""
+"""Tables for people, free of any format: one per dataset, split, source, stream, recipe, budget; methods by protocols."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
     protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
     grid = {(cell.method, cell.encoder, cell.protocol): cell for cell in cells}
     methods = sorted({(cell.method, cell.encoder) for cell in cells})
-    main = next((name for name in protocols if re.match(rf"{_MAIN}\b", name)), protocols[0])
+    main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
 
     def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
         cell = grid.get((*method, main))
@@ -117,6 +117,7 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
             )
         )
     place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
+    place += f" from {bench.source}" if bench.source else ""
     title = f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}"
     columns = tuple(f"{_clean(_protocol_title(protocol))} top-1" for protocol in protocols)
     return Table(_clean(title), columns, tuple(rows), f"Sorted by {columns[protocols.index(main)]}.")

@@ -18,9 +18,9 @@ from encoders.base import Encoder
 from engine.config import Config as BaseConfig
 from engine.config import Overrides, TrainConfig, knob
 
-Needs = Literal["features", "encoder", "scores", "untrimmed"]
-"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), stored
-scores of other evaluations (``ScoresContext``), or the frozen encoder and untrimmed recordings (``UntrimmedContext``)."""
+Needs = Literal["features", "encoder", "untrimmed", "scores"]
+"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), the frozen
+encoder and untrimmed recordings (``UntrimmedContext``), or stored scores of other evaluations (``ScoresContext``)."""
 
 
 class FeatureConfig(BaseConfig):
@@ -189,7 +189,10 @@ class Protocol(ABC, Generic[ContextT]):
         budgets: changes under another budget.
         tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"train.epochs": 8}}``.
         presets: the papers' variants, asked for as ``name:preset`` (``linear:aimclr``).
-        needs: what it works on, which decides the context it gets; may depend on the config.
+        headlines: presets that the bare name stands for; several are as many columns.
+        on_targets: whether it evaluates on other data than those of the pre-training (``--targets``).
+        needs: what it works on, which decides the context it gets; may depend on the config, but not whether it is
+            ``untrimmed`` or ``scores``.
         keeps_validation: whether its outcome will hold validation scores.
     """
 
@@ -200,6 +203,8 @@ class Protocol(ABC, Generic[ContextT]):
     budgets: ClassVar[Mapping[str, Overrides]] = {}
     tuned: ClassVar[Mapping[str, Overrides]] = {}
     presets: ClassVar[Mapping[str, Overrides]] = {}
+    headlines: ClassVar[tuple[str, ...]] = ("",)
+    on_targets: ClassVar[bool] = False
     needs: Needs = "features"
     keeps_validation: bool = False
 
@@ -235,7 +240,10 @@ class Protocol(ABC, Generic[ContextT]):
         return {}
 
     def passes(self, train_clips: int, test_clips: int) -> float:
-        """Clips that the encoder has to pass, those with a backward pass counting three times; for time estimates."""
+        """Clips that the encoder has to pass, those with a backward pass counting three times; for time estimates.
+
+        A protocol on untrimmed recordings is told their frames instead of clips.
+        """
         return 0.0
 
     @abstractmethod

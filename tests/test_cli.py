@@ -177,8 +177,8 @@ def test_the_flags_are_frozen():
     """A new flag is a decision: most things belong into --set."""
     flags = {name for option in run_bench.main.params for name in option.opts}
     assert flags == {
-        "--methods", "--protocols", "--datasets", "--streams", "--seeds", "--budget", "--recipe", "--set", "--results",
-        "--data", "--device", "--threads", "--plan",
+        "--methods", "--protocols", "--datasets", "--targets", "--streams", "--seeds", "--budget", "--recipe", "--set",
+        "--results", "--data", "--device", "--threads", "--plan",
     }  # fmt: skip
 
 

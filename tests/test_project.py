@@ -155,4 +155,4 @@ def test_the_example_method_appears_in_the_table(tmp_path: Path, monkeypatch: py
     result = CliRunner().invoke(run_bench.main, options)
     assert result.exit_code == 0, result.output
     table = (tmp_path / "results" / "leaderboard.csv").read_text()
-    assert re.search(r"^tiny,subject,joint,.*myclr.*,linear.*,top1,", table, re.MULTILINE), table
+    assert re.search(r"^tiny,subject,,joint,.*myclr.*,linear.*,top1,", table, re.MULTILINE), table

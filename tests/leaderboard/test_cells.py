@@ -23,7 +23,7 @@ def test_columns_are_exactly_those_promised(fake) -> None:
     write(fake.folder, figures=False)
     header = (fake.folder / "leaderboard.csv").read_text().splitlines()[0]
     assert header == (
-        "dataset,split,stream,method,encoder,recipe,budget,protocol,metric,"
+        "dataset,split,source,stream,method,encoder,recipe,budget,protocol,metric,"
         "mean,sd,n,ci_low,ci_high,feature_dim,params,pretrain_epochs,status,keys"
     )
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from datasets.base import Cut, Dataset
 from datasets.clips import ClipSet, Split, from_storage
 from datasets.layout import Layout
+from datasets.prepare import Preparation
+from datasets.untrimmed import BACKGROUND, RecordingSet, UntrimmedSplit
 from encoders.base import Encoder
 from engine.config import BenchError, Config, TrainConfig, knob
 from methods.base import Context, Method, MethodConfig, Step
@@ -29,6 +31,8 @@ class Tiny(Dataset):
     title = "tiny"
     splits = {"subject": "odd subjects train", "other": "even subjects train"}
     embedded = True
+    joints: ClassVar = LAYOUT
+    seed: ClassVar = 0
 
     def prepare(self, source, tell, on_bad="skip"):
         raise NotImplementedError
@@ -37,12 +41,13 @@ class Tiny(Dataset):
         raise NotImplementedError
 
     def load(self, split: str) -> Split:
-        draw = np.random.default_rng(0)
+        draw = np.random.default_rng(self.seed)
         count = 60
         labels, subjects = np.arange(count) % 3, np.arange(count) // 3 % 6
         time_axis = np.linspace(0, 2 * np.pi, self.frames)
-        stored = draw.normal(0, 0.02, (count, 1, self.frames, len(LAYOUT), 3)).astype(np.float32)
-        stored[:, 0, :, 2, 0] += np.sin(time_axis * (1 + labels[:, None]))
+        stored = draw.normal(0, 0.02, (count, 1, self.frames, len(self.joints), 3)).astype(np.float32)
+        hand = next(v for v, name in enumerate(self.joints.joints) if "left" in name.lower())
+        stored[:, 0, :, hand, 0] += np.sin(time_axis * (1 + labels[:, None]))
         train = subjects % 2 == (split == "other")
         parts = [
             ClipSet(
@@ -55,8 +60,52 @@ class Tiny(Dataset):
             )
             for rows in (np.flatnonzero(train), np.flatnonzero(~train))
         ]
-        digest = f"tiny-{split}-{self.frames}"
-        return Split(f"tiny/{split}", LAYOUT, parts[0], parts[1], ("slow", "medium", "fast"), "subject", digest)
+        digest = f"{self.name}-{split}-{self.frames}"
+        classes = ("slow", "medium", "fast")
+        return Split(f"{self.name}/{split}", self.joints, parts[0], parts[1], classes, "subject", digest)
+
+
+class Turned(Tiny):
+    """The same kind of clips, joints in another order and spelling."""
+
+    joints = Layout.from_parents("turned", ("RightHand", "Neck", "LeftHand", "Hip"), (1, 3, 1, -1))
+    seed = 1
+    name = "turned"
+
+
+class Legs(Tiny):
+    """A skeleton that Tiny's encoder cannot read."""
+
+    joints = Layout.from_parents("legs", ("hip", "left_foot", "right_foot"), (-1, 0, 0))
+    seed = 1
+    name = "legs"
+
+
+class Stream(Tiny):
+    """Untrimmed recordings only."""
+
+    name = "stream"
+
+    def load(self, split: str) -> Split:
+        raise BenchError("stream holds untrimmed recordings; trimmed clips are needed here")
+
+    def load_untrimmed(self, split: str) -> UntrimmedSplit:
+        draw = np.random.default_rng(2)
+        parts = [
+            RecordingSet(
+                torch.from_numpy(draw.normal(0, 1, (90, 1, 4, 3)).astype(np.float32)),
+                torch.from_numpy(np.arange(90) // 10 % 3),
+                np.array([0, 40, 90]),
+                (f"{part}1", f"{part}2"),
+                {"subject": np.array([1, 2])},
+            )
+            for part in ("train", "test")
+        ]
+        classes = (BACKGROUND, "one", "two")
+        rules = Preparation(frames=self.frames)
+        return UntrimmedSplit(
+            f"stream/{split}", Turned.joints, parts[0], parts[1], classes, "subject", 30.0, rules, "stream"
+        )
 
 
 class TinyEncoderConfig(Config):
@@ -155,6 +204,32 @@ class Breaking(TinyCLR):
 
 class MeansConfig(Config):
     epochs: int = knob(3, "points of the curve", ge=1)
+
+
+class Elsewhere(Protocol):
+    """Nearest class mean on other data than the pre-training's."""
+
+    title = "means elsewhere"
+    on_targets = True
+    presets = {"one": {}, "two": {}}
+    headlines = ("one", "two")
+    seen: ClassVar[list[EvalContext]] = []
+
+    def run(self, context: EvalContext) -> Outcome:
+        type(self).seen.append(context)
+        means = torch.stack([context.train_features[context.train_labels == c].mean(0) for c in range(context.classes)])
+        return Outcome(-torch.cdist(context.test_features, means))
+
+
+class Frames(Protocol):
+    """Works on untrimmed recordings."""
+
+    title = "frames"
+    on_targets = True
+    needs = "untrimmed"
+
+    def run(self, context) -> Outcome:
+        raise NotImplementedError
 
 
 class Means(Protocol):
