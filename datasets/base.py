@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -14,13 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.check import CheckReport, check_store
+from datasets.check_untrimmed import check_recordings
 from datasets.store import Prepared, open_store
+from datasets.untrimmed import RecordingStore, open_recordings
 from engine.config import BenchError
 
 if TYPE_CHECKING:
     from datasets.clips import Split
     from datasets.untrimmed import UntrimmedSplit
 
+Content = Literal["clips", "recordings"]
+"""What a dataset can hold: trimmed clips with one label each, untrimmed recordings with a label per frame."""
 OnBad = Literal["skip", "stop"]
 """What preparation does with a bad clip: report it and leave it out, or stop with an error."""
 
@@ -53,6 +57,7 @@ class Dataset(ABC):
         splits: split name -> its rule in one line; the first one is the default.
         embedded: made on first use, needs no source.
         expected: split name -> known numbers of training and test clips; a check says where they differ.
+        expected_recordings: the same of untrimmed recordings.
         targets: protocol that evaluates on other data -> that data's name where none is asked for, e.g. ``{"transfer":
             "synthetic_b"}``.
         processes: how many a reader of raw files may use, 0 = one per core; the result is the same.
@@ -63,6 +68,7 @@ class Dataset(ABC):
     splits: ClassVar[Mapping[str, str]] = {}
     embedded: ClassVar[bool] = False
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    expected_recordings: ClassVar[Mapping[str, tuple[int, int]]] = {}
     targets: ClassVar[Mapping[str, str]] = {}
     processes: int = 0
 
@@ -88,6 +94,16 @@ class Dataset(ABC):
     def folder(self) -> Path:
         """Where the prepared data lies: one folder per version and number of frames."""
         return self.root / self.name.replace(":", "-") / f"frames{self.frames}-v{self.version}"
+
+    @property
+    def untrimmed_folder(self) -> Path:
+        """Where the prepared untrimmed recordings lie, which know of no number of frames."""
+        return self.root / self.name.replace(":", "-") / f"untrimmed-v{self.version}"
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """What the dataset holds."""
+        return ("clips",)
 
     @abstractmethod
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
@@ -124,15 +140,31 @@ class Dataset(ABC):
         Raises:
             BenchError: not prepared yet (the message shows the command that does it), or damaged.
         """
-        if not self.folder.is_dir():
-            if not self.embedded:
-                options = f"--data {shlex.quote(str(self.root))}" + f" --frames {self.frames}" * (self.frames != 50)
-                raise BenchError(
-                    f"{self.name} is not prepared in {self.root} (looked for {self.folder}). Prepare it once:\n"
-                    f"  python run_bench.py data prepare {self.name} --source PATH {options}"
-                )
-            self.prepare(None, lambda line: None)
+        if "clips" not in self.contents:
+            raise BenchError(
+                f"{self.name} holds untrimmed recordings with a label per frame; trimmed clips are needed here, with one "
+                "label each. The protocol segmentation works on recordings."
+            )
+        self._assert_prepared(self.folder)
         return open_store(self.folder)
+
+    def recordings(self) -> RecordingStore:
+        """The store of the untrimmed recordings; see :meth:`prepared`."""
+        if "recordings" not in self.contents:
+            raise BenchError(f"{self.name} has no untrimmed recordings with a label per frame, as segmentation needs.")
+        self._assert_prepared(self.untrimmed_folder)
+        return open_recordings(self.untrimmed_folder)
+
+    def _assert_prepared(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        if not self.embedded:
+            options = f"--data {shlex.quote(str(self.root))}" + f" --frames {self.frames}" * (self.frames != 50)
+            raise BenchError(
+                f"{self.name} is not prepared in {self.root} (looked for {folder}). Prepare it once:\n"
+                f"  python run_bench.py data prepare {self.name} --source PATH {options}"
+            )
+        self.prepare(None, lambda line: None)
 
     def load(self, split: str) -> Split:
         """A split with its clips in memory.
@@ -150,7 +182,9 @@ class Dataset(ABC):
         Raises:
             BenchError: the dataset has none, and what :meth:`load` raises.
         """
-        raise BenchError(f"{self.name} has no untrimmed recordings with a label per frame, as segmentation needs.")
+        stored = self.recordings()
+        cut = self.cut(stored.samples, split)
+        return stored.split(f"{self.name}/{cut.name}", cut.train, cut.test, cut.group, self.frames)
 
     def check(self) -> CheckReport:
         """Verify checksums and look for everything that is odd in the prepared data.
@@ -158,7 +192,13 @@ class Dataset(ABC):
         Raises:
             BenchError: data not prepared, or too damaged to be read.
         """
-        prepared = self.prepared()
-        cuts = [self.cut(prepared.samples, split) for split in self.split_names(prepared.samples)]
+        found = [self._check(content) for content in self.contents]
+        return replace(found[0], more=found[1]) if found[1:] else found[0]
+
+    def _check(self, content: Content) -> CheckReport:
+        store = self.prepared() if content == "clips" else self.recordings()
+        cuts = [self.cut(store.samples, split) for split in self.split_names(store.samples)]
         masks = {cut.name: (cut.train, cut.test) for cut in cuts}
-        return check_store(self.name, prepared, masks, self.expected)
+        if isinstance(store, Prepared):
+            return check_store(self.name, store, masks, self.expected)
+        return check_recordings(self.name, store, masks, self.expected_recordings)

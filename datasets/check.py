@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from datasets.store import Finding, Prepared
+from datasets.store import Finding, Prepared, Store
 
 FAR = 2.5
 """Metres from the centre joint; no joint of a body is farther away."""
@@ -25,10 +26,10 @@ _MOST_CLASSES = 30
 
 @dataclass(frozen=True)
 class SplitCount:
-    """Clips of one split.
+    """Clips of one split, or frames of its untrimmed recordings.
 
     Attributes:
-        train, test: clips per class.
+        train, test: clips (or frames) per class.
         copies: ids of training clips that equal a test clip byte for byte.
         expected: known numbers of training and test clips, if there are any.
     """
@@ -45,11 +46,14 @@ class CheckReport:
 
     Attributes:
         name: the dataset.
-        shape: of the clips, (N, M, T, V, C).
+        unit: ``clips`` or ``recordings``.
+        shape: of the clips, (N, M, T, V, C), or of the frames of all recordings, (F, M, V, 3).
         classes: class names.
         splits: counts per split.
-        lengths: raw frames per clip: shortest, median, longest.
-        reach: metres from the centre joint to the farthest joint of a clip: smallest, median, largest.
+        lengths: raw frames per clip or recording: shortest, median, longest.
+        reach: metres from the centre joint to the farthest joint of a clip or recording: smallest, median, largest.
+        headline: what there is, in a few words.
+        facts: what else is to be told.
         problems: what makes the data unfit for use.
         warnings: what is odd, but usable.
         skipped: source files left out.
@@ -57,14 +61,18 @@ class CheckReport:
         remarks: oddities in source files that were kept.
         source: where the data came from.
         digest: checksum of the prepared data.
+        more: the report on what else the dataset holds.
     """
 
     name: str
+    unit: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     splits: Mapping[str, SplitCount]
     lengths: tuple[int, float, int]
     reach: tuple[float, float, float]
+    headline: str
+    facts: tuple[str, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     skipped: tuple[Finding, ...]
@@ -72,11 +80,12 @@ class CheckReport:
     source: str
     digest: str
     missing: tuple[Finding, ...] = ()
+    more: CheckReport | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the data can be used."""
-        return not self.problems
+        return not self.problems and (self.more is None or self.more.ok)
 
 
 def check_store(
@@ -111,17 +120,17 @@ def check_store(
     unique, counts = np.unique(ids.astype(str), return_counts=True)
 
     problems = [f"{file} differs from what was written: prepare the data again" for file in prepared.damage()]
-    problems += _noted(unique[counts > 1], "ids occur more than once")
-    problems += _noted(ids[~finite], "clips hold NaN or infinity")
-    problems += _noted(ids[zero], "clips are all zero")
-    problems += _noted(ids[~centred], f"clips whose centre joint {prepared.layout.joints[joint]} is not 0")
-    warnings = _noted(ids[lengths == 1], "clips have a single frame (no motion)")
-    warnings += _noted(ids[(lengths > 1) & (lengths < 10)], "clips have fewer than 10 frames")
-    warnings += _noted(
+    problems += noted(unique[counts > 1], "ids occur more than once")
+    problems += noted(ids[~finite], "clips hold NaN or infinity")
+    problems += noted(ids[zero], "clips are all zero")
+    problems += noted(ids[~centred], f"clips whose centre joint {prepared.layout.joints[joint]} is not 0")
+    warnings = noted(ids[lengths == 1], "clips have a single frame (no motion)")
+    warnings += noted(ids[(lengths > 1) & (lengths < 10)], "clips have fewer than 10 frames")
+    warnings += noted(
         ids[reach > FAR], f"clips with a joint more than {FAR} m from the centre (sensor errors, or no metres)"
     )
     copies = [group for group in same if len(group) > 1]
-    warnings += _noted([f"{ids[a]} = {ids[b]}" for a, b, *_ in copies], "clips occur more than once, byte for byte")
+    warnings += noted([f"{ids[a]} = {ids[b]}" for a, b, *_ in copies], "clips occur more than once, byte for byte")
     splits = {}
     for split, (train, test) in parts.items():
         leaked = [i for group in copies if test[group].any() for i in group if train[i]]
@@ -129,36 +138,47 @@ def check_store(
             _per_class(prepared, train), _per_class(prepared, test), tuple(ids[leaked]), expected.get(split)
         )
         warnings += _split_warnings(split, splits[split], prepared.classes)
-    source = prepared.manifest.get("source") or {}
+    count, persons, frames, joints, _ = clips.shape
     return CheckReport(
         name=name,
+        unit=prepared.unit,
         shape=tuple(clips.shape),
         classes=prepared.classes,
         splits=splits,
-        lengths=(int(lengths.min()), float(np.median(lengths)), int(lengths.max())),
-        reach=(float(reach.min()), float(np.median(reach)), float(reach.max())),
+        lengths=middle(lengths),
+        reach=middle(reach),
+        headline=f"{count} clips of {people(persons)}, {frames} frames, {joints} joints, {len(prepared.classes)} classes",
+        facts=("raw frames per clip {:g} / {:g} / {:g} (min / median / max)".format(*middle(lengths)),),
         problems=tuple(problems),
         warnings=tuple(warnings),
         skipped=prepared.findings("skipped"),
         remarks=prepared.findings("remarks"),
-        source=f"{source['name']} (sha256 {source['sha256'][:16]})" if source else "",
+        source=source_of(prepared),
         digest=prepared.digest,
         missing=prepared.findings("missing"),
     )
 
 
+def people(persons: int) -> str:
+    """``1 person``, ``2 persons``."""
+    return f"{persons} person{'s'[: persons > 1]}"
+
+
+def middle(values: NDArray[Any]) -> tuple[Any, float, Any]:
+    """Smallest, median and largest value."""
+    return values.min().item(), float(np.median(values)), values.max().item()
+
+
+def source_of(store: Store) -> str:
+    """Name and checksum of what was prepared; empty for generated data."""
+    source = store.manifest.get("source") or {}
+    return f"{source['name']} (sha256 {source['sha256'][:16]})" if source else ""
+
+
 def render(report: CheckReport) -> RenderableType:
     """The report as a rich renderable: counts, then problems, warnings, skipped files and remarks."""
-    clips, persons, frames, joints, _ = report.shape
-    head = Text.assemble(
-        (report.name, "bold"),
-        f": {clips} clips of {persons} person{'s'[: persons > 1]}, {frames} frames, {joints} joints, ",
-        f"{len(report.classes)} classes",
-    )
-    facts = [
-        f"raw frames per clip {report.lengths[0]} / {report.lengths[1]:g} / {report.lengths[2]} (min / median / max)"
-    ]
-    facts.append("farthest joint {:.2f} / {:.2f} / {:.2f} m".format(*report.reach))
+    head = Text.assemble((report.name, "bold"), f": {report.headline}")
+    facts = [*report.facts, "farthest joint {:.2f} / {:.2f} / {:.2f} m".format(*report.reach)]
     facts.append(f"digest {report.digest}" + (f", from {report.source}" if report.source else ""))
     notes = Table.grid(padding=(0, 1))
     for word, style, entries in (
@@ -172,7 +192,7 @@ def render(report: CheckReport) -> RenderableType:
             notes.add_row(Text(word, style), Text(str(entry)))
         if len(entries) > _MOST_LINES:
             notes.add_row(Text(word, style), f"... and {len(entries) - _MOST_LINES} more, all listed in manifest.json")
-    skipped = f", {len(report.skipped)} clips skipped" if report.skipped else ""
+    skipped = f", {len(report.skipped)} {report.unit} skipped" if report.skipped else ""
     verdict = f"ok{skipped}" if report.ok else f"not usable: problems found{skipped}"
     return Group(
         head,
@@ -180,12 +200,13 @@ def render(report: CheckReport) -> RenderableType:
         _table(report),
         notes,
         Text(verdict, "bold green" if report.ok else "bold red"),
+        *([Text(), render(report.more)] if report.more else []),
     )
 
 
 def _table(report: CheckReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("class")
+    table.add_column("class" if report.unit == "clips" else "class (frames)")
     for split in report.splits:
         table.add_column(f"{split}\ntrain", justify="right")
         table.add_column("\ntest", justify="right")
@@ -201,7 +222,7 @@ def _table(report: CheckReport) -> Table:
     return table
 
 
-def _noted(ids: Sequence[str] | NDArray[np.object_] | NDArray[np.str_], what: str) -> list[str]:
+def noted(ids: Sequence[str] | NDArray[np.object_] | NDArray[np.str_], what: str) -> list[str]:
     """One line with a count and the first few ids; none when there are no ids."""
     if not len(ids):
         return []
@@ -223,7 +244,7 @@ def _split_warnings(split: str, count: SplitCount, classes: Sequence[str]) -> li
             "that part of the test only measures memory"
         )
     for part, numbers in (("training", count.train), ("test", count.test)):
-        warnings += _noted(
+        warnings += noted(
             [classes[i] for i, n in enumerate(numbers) if n == 0], f"classes without {part} clips in {split}"
         )
     return warnings

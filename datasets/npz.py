@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,22 +15,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datasets.base import Cut, Dataset, OnBad
+from datasets.base import Content, Cut, Dataset, OnBad
 from datasets.check import CheckReport
-from datasets.layout import LAYOUTS, Layout
-from datasets.prepare import BadClipError, Preparation, Recordings, as_they_are, inspect, prepare_store
+from datasets.npz_file import frame_rate, is_untrimmed, read_recordings
+from datasets.prepare import Preparation, as_they_are, prepare_store
 from datasets.store import COLUMNS, Finding, Prepared, file_sha256
+from datasets.untrimmed import RecordingStore, write_recordings
 from engine.config import BenchError, suggestion
 
-Arrays = Mapping[str, NDArray[Any]]
-_METRES = {
-    **dict.fromkeys(("m", "metre", "meter"), 1.0),
-    **dict.fromkeys(("cm", "centimetre", "centimeter"), 0.01),
-    **dict.fromkeys(("mm", "millimetre", "millimeter"), 0.001),
-}
 _NUMBERED = ("subject", "camera", "episode")
 """Columns that need no training values: odd numbers train, even ones test."""
-_RESERVED = ("name", "joint_names", "parents", "label_names", "frame_label", "prepared", *COLUMNS)
 
 
 class Npz(Dataset):
@@ -41,6 +35,7 @@ class Npz(Dataset):
     - ``xyz`` float (sum of frames, V, 3), or (sum of frames, M, V, 3) for M persons; y up, an absent person all zero;
     - ``offsets`` int (N + 1): where each clip begins and the last one ends;
     - ``label`` int (N), 0-based; ``label_names`` str (optional);
+    - or, for untrimmed recordings, ``frame_label`` int (sum of frames), -1 = background; ``fps`` (optional);
     - ``joint_names`` str (V), ``parents`` int (V), -1 = root: the layout;
     - ``unit``: m, cm or mm (optional, metres if absent); ``name`` str (N): sample names (optional);
     - ``prepared``: true for clips that are centred and turned already, as ``data export`` writes them (optional);
@@ -87,20 +82,37 @@ class Npz(Dataset):
             raise BenchError(f"npz:{self.path}: there is no such file.")
         return file_sha256(self.path)
 
+    @cached_property
+    def contents(self) -> tuple[Content, ...]:
+        """Clips, or untrimmed recordings for a file with ``frame_label`` instead of ``label``."""
+        return ("recordings",) if is_untrimmed(self.path) else ("clips",)
+
     @property
     def folder(self) -> Path:
         """One folder per content of the file, version and number of frames."""
         return self.root / "npz" / f"{self.sha256[:16]}-frames{self.frames}-v{self.version}"
 
+    @property
+    def untrimmed_folder(self) -> Path:
+        """One folder per content of the file and version."""
+        return self.root / "npz" / f"{self.sha256[:16]}-untrimmed-v{self.version}"
+
     def prepared(self) -> Prepared:
         """The store, made on first use; see :meth:`Dataset.prepared`."""
-        if not self.folder.is_dir():
-            self._prepare(lambda line: None, "skip")
-            if skipped := super().prepared().findings("skipped"):
-                warnings.warn(
-                    f"{len(skipped)} clips were skipped, the first: {skipped[0]}. See data check.", stacklevel=2
-                )
+        self._assert_made("clips", self.folder)
         return super().prepared()
+
+    def recordings(self) -> RecordingStore:
+        """The store of untrimmed recordings, made on first use; see :meth:`Dataset.recordings`."""
+        self._assert_made("recordings", self.untrimmed_folder)
+        return super().recordings()
+
+    def _assert_made(self, content: Content, folder: Path) -> None:
+        if content in self.contents and not folder.is_dir():
+            skipped = self._prepare(lambda line: None, "skip")
+            if skipped:
+                what = f"{len(skipped)} {content} were skipped, the first: {skipped[0]}. See data check."
+                warnings.warn(what, stacklevel=3)
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare the named file; see :meth:`Dataset.prepare`."""
@@ -109,12 +121,25 @@ class Npz(Dataset):
         self._prepare(tell, on_bad)
         return self.check()
 
-    def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> None:
+    def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> Sequence[Finding]:
         tell(f"reading {self.path}")
-        recordings = read_recordings(self.path, self.sha256, on_bad)
-        tell(f"preparing {len(recordings.clips)} clips, {len(recordings.skipped)} skipped")
-        rules = as_they_are(self.frames) if recordings.source["prepared"] else Preparation(frames=self.frames)
-        prepare_store(self.folder, recordings, rules, self.version)
+        found, labels = read_recordings(self.path, self.sha256, on_bad)
+        tell(f"preparing {len(found.clips)} {self.contents[0]}, {len(found.skipped)} skipped")
+        if self.contents == ("clips",):
+            rules = as_they_are(self.frames) if found.source["prepared"] else Preparation(frames=self.frames)
+            prepare_store(self.folder, found, rules, self.version)
+            return found.skipped
+        samples = found.samples.copy()
+        samples.insert(1, "length", [len(frames) for frames in found.clips])
+        manifest = {
+            "version": self.version,
+            "source": found.source,
+            "skipped": [asdict(finding) for finding in found.skipped],
+            "remarks": [asdict(finding) for finding in found.remarks],
+        }
+        frames, rate = np.concatenate(found.clips), frame_rate(self.path)
+        write_recordings(self.untrimmed_folder, frames, labels, samples, found.layout, found.classes, rate, manifest)
+        return found.skipped
 
     def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """Splits for which there is a column whose values say what trains."""
@@ -170,138 +195,3 @@ def _expand(listed: str, where: str) -> list[str]:
         span = re.fullmatch(r"\s*(\d+)-(\d+)\s*", part)
         values += [str(value) for value in range(int(span[1]), int(span[2]) + 1)] if span else [part.strip()]
     return values
-
-
-def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> Recordings:
-    """Read an npz file.
-
-    Raises:
-        BenchError: not an npz, keys missing or not fitting each other, or a bad clip under ``on_bad="stop"``.
-    """
-    arrays = _load(path)
-    xyz, offsets, label = _clips(arrays, path)
-    layout = _layout(arrays, path, xyz.shape[2])
-    classes = _classes(arrays, path, label)
-    ids = arrays.get("name", np.array([f"clip{i:06d}" for i in range(len(label))], str))
-    if ids.shape != label.shape or ids.dtype.kind != "U":
-        raise BenchError(f"{path}: name must be {len(label)} words; it is {ids.dtype} {ids.shape}.")
-    columns = {key: values for key, values in arrays.items() if _is_column(key, values, len(label))}
-    if "view" in columns:
-        columns.setdefault("camera", columns["view"])
-        del columns["view"]
-    scale = _scale(arrays, path)
-    prepared = _prepared(arrays, path)
-    clips, rows, skipped, remarks = [], [], [], []
-    seen: dict[str, int] = {}
-    for index, name in enumerate(map(str, ids)):
-        place = f"{path.name}, clip {index} ({name})"
-        clip = xyz[offsets[index] : offsets[index + 1]] * scale
-        try:
-            if name in seen:
-                raise BadClipError(f"clip {seen[name]} has the same name")
-            if not 0 <= label[index] < len(classes):
-                raise BadClipError(f"label {label[index]} is not in 0..{len(classes) - 1}")
-            remark = inspect(clip, layout)
-        except BadClipError as error:
-            skipped.append(Finding(place, str(error)))
-            if on_bad == "stop":
-                raise BenchError(f"{skipped[-1]}. Mend the file, or skip bad clips.") from None
-            continue
-        if remark and not prepared:
-            remarks.append(Finding(place, remark))
-        seen[name] = index
-        clips.append(clip)
-        rows.append(index)
-    table = {"id": ids, "label": label, **columns}
-    samples = pd.DataFrame({key: values[rows] for key, values in table.items()})
-    source = {"name": path.name, "sha256": sha256, "files": 1, "prepared": prepared}
-    return Recordings(clips, samples, layout, classes, source, skipped, remarks)
-
-
-def _load(path: Path) -> Arrays:
-    """All arrays of the file; each is read once, because an open npz decompresses at every access."""
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file):  # a plain message for what is no npz at all
-            file.seek(0)
-            return dict(np.load(file, allow_pickle=False))
-    except Exception as error:  # whatever zip, zlib and the array headers throw at a damaged or hostile file
-        raise BenchError(f"{path} cannot be read as an npz of plain arrays: {error}") from None
-
-
-def _need(arrays: Arrays, path: Path, *keys: str) -> None:
-    missing = [key for key in keys if key not in arrays]
-    if missing == ["label"] and "frame_label" in arrays:
-        raise BenchError(
-            f"{path} holds untrimmed recordings (frame_label instead of label); trimmed clips are needed here, "
-            "with one label each."
-        )
-    if missing:
-        raise BenchError(f"{path}: {', '.join(missing)} missing; found {', '.join(arrays) or 'nothing'}.")
-
-
-def _clips(arrays: Arrays, path: Path) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.int64]]:
-    """Coordinates (F, M, V, 3), offsets (N + 1,) and labels (N,)."""
-    _need(arrays, path, "xyz", "offsets", "label")
-    xyz, offsets, label = arrays["xyz"], arrays["offsets"], arrays["label"]
-    xyz = xyz[:, None] if xyz.ndim == 3 else xyz
-    if xyz.ndim != 4 or xyz.shape[-1] != 3 or xyz.dtype.kind != "f":
-        raise BenchError(f"{path}: xyz is {xyz.dtype} {arrays['xyz'].shape}; expected float (F, V, 3) or (F, M, V, 3).")
-    if offsets.dtype.kind not in "iu" or label.dtype.kind not in "iu" or offsets.ndim != 1 or label.ndim != 1:
-        raise BenchError(f"{path}: offsets and label must be lists of whole numbers.")
-    if len(offsets) != len(label) + 1:
-        raise BenchError(f"{path}: {len(offsets)} offsets for {len(label)} labels; expected one more than labels.")
-    offsets = offsets.astype(np.int64)
-    if offsets[0] != 0 or offsets[-1] != len(xyz) or (np.diff(offsets) < 0).any():
-        raise BenchError(
-            f"{path}: offsets must rise from 0 to the {len(xyz)} frames of xyz; they end at {offsets[-1]}."
-        )
-    return xyz.astype(np.promote_types(xyz.dtype, np.float32)), offsets, label.astype(np.int64)
-
-
-def _layout(arrays: Arrays, path: Path, joints: int) -> Layout:
-    _need(arrays, path, "joint_names", "parents")
-    names, parents = arrays["joint_names"], arrays["parents"]
-    if (
-        names.shape != (joints,)
-        or parents.shape != (joints,)
-        or names.dtype.kind != "U"
-        or parents.dtype.kind not in "iu"
-    ):
-        raise BenchError(
-            f"{path}: xyz has {joints} joints, so joint_names must be {joints} words and parents {joints} whole "
-            f"numbers (-1 = root); they are {names.dtype} {names.shape} and {parents.dtype} {parents.shape}."
-        )
-    layout = Layout.from_parents(path.stem, [str(name) for name in names], [int(parent) for parent in parents])
-    for known in LAYOUTS.values():
-        if (known.joints, known.bones, known.centre) == (layout.joints, layout.bones, layout.centre):
-            return known
-    return layout
-
-
-def _classes(arrays: Arrays, path: Path, label: NDArray[np.int64]) -> tuple[str, ...]:
-    if "label_names" not in arrays:
-        return tuple(f"class {number}" for number in range(int(label.max(initial=-1)) + 1))
-    if arrays["label_names"].ndim != 1:
-        raise BenchError(f"{path}: label_names must be a list of words.")
-    return tuple(str(name) for name in arrays["label_names"])
-
-
-def _scale(arrays: Arrays, path: Path) -> float:
-    unit = str(arrays["unit"]).strip().lower() if "unit" in arrays else "m"
-    unit = unit if unit in _METRES else unit.removesuffix("s")
-    if unit not in _METRES:
-        raise BenchError(
-            f"{path}: unit {str(arrays['unit'])!r} is unknown; known: m, cm, mm (or leave unit out for metres)."
-        )
-    return _METRES[unit]
-
-
-def _prepared(arrays: Arrays, path: Path) -> bool:
-    stated = arrays.get("prepared", np.array(False))
-    if stated.shape != () or stated.dtype.kind != "b":
-        raise BenchError(f"{path}: prepared must be true or false; it is {stated.dtype} {stated.shape}.")
-    return bool(stated)
-
-
-def _is_column(key: str, values: NDArray[Any], count: int) -> bool:
-    return values.shape == (count,) and values.dtype.kind in "iubU" and key not in _RESERVED

@@ -38,7 +38,7 @@ _CLASSES = (
 _PREPARATIONS: Mapping[str, Mapping[str, str]] = {
     # As NTU RGB+D is prepared (aimclr.md 1.5): what the methods were made for, and what encoders learn faster from.
     "ntu": {},
-    # As this dataset's supervised loaders do (CTR-GCN and its forks), the clip keeps its trajectory; one turn keeps it in shape.
+    # As this dataset's supervised loaders do (CTR-GCN and its forks): the clip keeps its trajectory; one turn keeps its shape.
     "trajectory": {"centring": "first", "rotation": "sequence"},
 }
 

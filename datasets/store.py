@@ -1,4 +1,7 @@
-"""Prepared data on disk: ``clips.npy``, ``samples.csv``, ``manifest.json`` in a folder that is whole or not there."""
+"""Prepared data on disk: arrays, ``samples.csv`` and ``manifest.json`` in a folder that is whole or not there.
+
+Trimmed clips lie in ``clips.npy``; what untrimmed recordings lie in is told in :mod:`datasets.untrimmed`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -45,28 +48,71 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An opened store.
+class Store:
+    """An opened store of any kind.
 
     Attributes:
         folder: where it lies.
-        clips: (N, M, T, V, C) float32, metres, memory-mapped read-only.
-        samples: one row per clip: ``id``, ``label``, ``length`` (raw frames) and what else is known (``subject`` ...).
+        samples: one row per clip or recording: ``id``, ``length`` (raw frames) and what else is known (``subject`` ...).
         layout: skeleton layout.
         classes: class names, index = label.
         manifest: the manifest file's content.
-        arrays: further arrays of the dataset's own, memory-mapped, e.g. ground truth.
+        arrays: all arrays by name, memory-mapped read-only.
         digest: checksum of all of it; the same data gives the same digest wherever it lies.
+        unit: what a row is, in the plural.
     """
 
+    unit: ClassVar[str] = "rows"
+
     folder: Path
-    clips: NDArray[np.float32]
     samples: pd.DataFrame
     layout: Layout
     classes: tuple[str, ...]
     manifest: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
     digest: str
+
+    def cut_digest(self, name: str, train: NDArray[np.bool_], test: NDArray[np.bool_], group: str) -> str:
+        """Checksum of the data and of how it is cut.
+
+        Args:
+            name: ``dataset/split``, for messages.
+            train: (N,) bool, rows of the training part.
+            test: (N,) bool, rows of the test part; a row in neither is left out.
+            group: column along which it is cut.
+
+        Raises:
+            BenchError: a part is empty, or the parts overlap.
+        """
+        if not train.any() or not test.any() or (train & test).any():
+            values = ", ".join(map(str, pd.unique(self.samples[group])[:20]))
+            raise BenchError(
+                f"{name}: {train.sum()} training and {test.sum()} test {self.unit}, {(train & test).sum()} in both; each "
+                f"part must hold {self.unit}, and they share none. Values of {group}: {values}."
+            )
+        parts = [hashlib.sha256(np.packbits(part).tobytes()).hexdigest() for part in (train, test)]
+        return digest({"store": self.digest, "parts": parts, "group": group})
+
+    def findings(self, kind: str) -> tuple[Finding, ...]:
+        """What preparation noted under ``kind`` in the manifest: ``skipped``, ``missing`` or ``remarks``."""
+        return tuple(Finding(**entry) for entry in self.manifest.get(kind, []))
+
+    def damage(self) -> tuple[str, ...]:
+        """Files whose bytes are not those that were written."""
+        sums: Mapping[str, str] = self.manifest["sha256"]
+        return tuple(name for name, expected in sums.items() if file_sha256(self.folder / name) != expected)
+
+
+@dataclass(frozen=True)
+class Prepared(Store):
+    """An opened store of trimmed clips; its table also has the column ``label``."""
+
+    unit: ClassVar[str] = "clips"
+
+    @property
+    def clips(self) -> NDArray[np.float32]:
+        """(N, M, T, V, C) float32, metres, memory-mapped read-only."""
+        return self.arrays["clips"]
 
     def select(self, chosen: NDArray[np.bool_]) -> ClipSet:
         """Read the chosen samples (N,) bool into memory."""
@@ -99,13 +145,7 @@ class Prepared:
         """
         from datasets.clips import Split
 
-        if not train.any() or not test.any() or (train & test).any():
-            values = ", ".join(map(str, pd.unique(self.samples[group])[:20]))
-            raise BenchError(
-                f"{name}: {train.sum()} training and {test.sum()} test clips, {(train & test).sum()} in both; each "
-                f"part must hold clips, and they share none. Values of {group}: {values}."
-            )
-        parts = [hashlib.sha256(np.packbits(part).tobytes()).hexdigest() for part in (train, test)]
+        checksum = self.cut_digest(name, train, test, group)
         return Split(
             name=name,
             layout=self.layout,
@@ -113,17 +153,8 @@ class Prepared:
             test=self.select(test),
             classes=self.classes,
             group=group,
-            digest=digest({"store": self.digest, "parts": parts, "group": group}),
+            digest=checksum,
         )
-
-    def findings(self, kind: str) -> tuple[Finding, ...]:
-        """What preparation noted under ``kind`` in the manifest: ``skipped``, ``missing`` or ``remarks``."""
-        return tuple(Finding(**entry) for entry in self.manifest.get(kind, []))
-
-    def damage(self) -> tuple[str, ...]:
-        """Files whose bytes are not those that were written."""
-        sums: Mapping[str, str] = self.manifest["sha256"]
-        return tuple(name for name, expected in sums.items() if file_sha256(self.folder / name) != expected)
 
 
 def write_store(
@@ -135,7 +166,7 @@ def write_store(
     manifest: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> str:
-    """Write prepared data; the folder appears complete or not at all, and replaces an older one.
+    """Write prepared clips; see :func:`write_arrays`.
 
     Args:
         folder: where to.
@@ -159,18 +190,33 @@ def write_store(
         raise ValueError(f"sample table without {missing}")
     if len(samples) and not 0 <= samples["label"].min() <= samples["label"].max() < len(classes):
         raise ValueError(f"labels outside 0..{len(classes) - 1}")
+    files = {"clips": np.ascontiguousarray(clips, np.float32), **(arrays or {})}
+    return write_arrays(folder, files, samples, layout, classes, {"shape": list(clips.shape), **manifest})
+
+
+def write_arrays(
+    folder: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    samples: pd.DataFrame,
+    layout: Layout,
+    classes: Sequence[str],
+    manifest: Mapping[str, Any],
+) -> str:
+    """Write arrays and what is known about them; the folder appears complete or not at all, and replaces an older one.
+
+    Returns:
+        The digest of the data.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        files = {"clips": np.ascontiguousarray(clips, np.float32), **(arrays or {})}
-        for name, values in files.items():
+        for name, values in arrays.items():
             np.save(temporary / f"{name}.npy", values, allow_pickle=False)
         samples.to_csv(temporary / "samples.csv", index=False, lineterminator="\n")
         content = {
             "format": FORMAT,
             "layout": asdict(layout),
             "classes": list(classes),
-            "shape": list(clips.shape),
             **manifest,
             "sha256": {path.name: file_sha256(path) for path in sorted(temporary.iterdir())},
             "bytes": {path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
@@ -184,8 +230,21 @@ def write_store(
     return _digest(content)
 
 
+StoreT = TypeVar("StoreT", bound=Store)
+
+
 def open_store(folder: Path) -> Prepared:
-    """Open prepared data; sizes are verified here, checksums by :meth:`Prepared.damage`.
+    """Open prepared clips; see :func:`open_arrays`."""
+    return open_arrays(folder, Prepared, ("clips",))
+
+
+def open_arrays(folder: Path, kind: type[StoreT], needed: Sequence[str]) -> StoreT:
+    """Open prepared data; sizes are verified here, checksums by :meth:`Store.damage`.
+
+    Args:
+        folder: where it lies.
+        kind: class of the store.
+        needed: names of the arrays that such a store has at least.
 
     Raises:
         BenchError: something is missing, cut short, or of another format.
@@ -211,10 +270,11 @@ def open_store(folder: Path) -> Prepared:
             fields["centre"],
             tuple(fields["shoulders"]) if fields["shoulders"] else None,
         )
-        clips = arrays.pop("clips")
+        if missing := [name for name in needed if name not in arrays]:
+            raise KeyError(*missing)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{folder} is damaged ({error}). Delete it and prepare the data again.") from None
-    return Prepared(folder, clips, samples, layout, tuple(content["classes"]), content, arrays, _digest(content))
+    return kind(folder, samples, layout, tuple(content["classes"]), content, arrays, _digest(content))
 
 
 def group_of(column: pd.Series[Any]) -> NDArray[np.int64]:

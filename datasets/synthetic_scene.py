@@ -14,7 +14,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.signal import lfilter
 
 from datasets.layout import NTU25
-from datasets.synthetic_actions import ACTIONS, Action
+from datasets.synthetic_actions import ACTIONS, Action, Keys
 from datasets.synthetic_body import (
     ANGLES,
     PROPORTIONS,
@@ -37,7 +37,8 @@ CAMERAS = ((45.0, 2.0, 3.2), (0.0, 1.4, 2.7), (-45.0, 0.9, 2.9))
 
 _SUBJECT, _PERFORMANCE, _VIEW = range(3)  # first number of the seeds
 _LONGEST = 5.0  # seconds of a clip, where the action allows it
-_LEFT_HANDED = 0.35
+LEFT_HANDED = 0.35
+"""Share of left-handed performances."""
 
 _UPRIGHT: Pose = {
     "bend": 4, "nod": -2, "arms_outward": 9, "elbows": 16, "legs_outward": 4, "legs_roll": 8, "knees": 4,
@@ -124,23 +125,20 @@ def perform(label: int, subject: int, take: int, partner: int) -> Performance:
     repeats = int(random.integers(action.repeats[0], action.repeats[1] + 1))
     tracks = [enter + loop * repeats + leave for enter, loop, leave in action.scripts]
 
-    seconds = np.array([key[0] for key in tracks[0]]) * np.exp(random.normal(0, 0.15, len(tracks[0])))
-    times = np.concatenate([[0.0], np.cumsum(seconds)]) / (actors[0].tempo * np.exp(random.normal(0, 0.08)))
+    times = pace(tracks[0], actors[0], random)
     spare = random.uniform(0.7, np.clip(_LONGEST - times[-1], 1.1, 3.2))
     clock = np.arange(round((times[-1] + spare) * RATE)) / RATE - spare * random.random()
     energy = np.exp(random.normal(-0.1, 0.12))
 
-    bodies, idle, mirrored = [], [], random.random(len(actors)) < _LEFT_HANDED
+    bodies, resting, mirrored = [], [], random.random(len(actors)) < LEFT_HANDED
     for actor, track, left_handed in zip(actors, tracks, mirrored, strict=True):
         start = action.start if actor is actors[0] else {}
-        poses = np.stack([pose_angles(pose) for pose in (start, *(key[1] for key in track))])
-        poses *= actor.amplitude * energy * np.exp(random.normal(0, 0.07, len(ANGLES)))
-        poses = mirror(poses) if left_handed else poses
+        poses = enact((start, *(key[1] for key in track)), actor, energy, left_handed, random)
         program = PchipInterpolator(times, poses)(np.clip(clock, 0, times[-1]))
-        rest = _idle(actor, clock, random)
+        rest = idle(actor, clock, 2, random)
         facing = turn_about_y(0.0 if actor is actors[0] else 180.0).T
         bodies.append(stand(forward_kinematics(rest + program, actor.offsets)) @ facing)
-        idle.append(stand(forward_kinematics(rest + poses[0], actor.offsets)) @ facing)
+        resting.append(stand(forward_kinematics(rest + poses[0], actor.offsets)) @ facing)
 
     heading = random.normal(0, 40)
     if len(actors) == 2:
@@ -150,27 +148,48 @@ def perform(label: int, subject: int, take: int, partner: int) -> Performance:
     turned = turn_about_y(heading).T
     order = random.permutation(len(actors))
     span = (int(np.searchsorted(clock, 0.0)), int(np.searchsorted(clock, times[-1])))
-    return Performance(label, subject, take, np.stack(bodies)[order] @ turned, np.stack(idle)[order] @ turned, span)
+    return Performance(label, subject, take, np.stack(bodies)[order] @ turned, np.stack(resting)[order] @ turned, span)
 
 
-def _idle(actor: Subject, clock: Array, random: np.random.Generator) -> Array:
-    """Angles (L, A) of a body that stands, sways and fidgets."""
+def pace(keys: Keys, actor: Subject, random: np.random.Generator) -> Array:
+    """When an actor reaches each of K keys, after the start at 0: (K + 1,) seconds."""
+    seconds = np.array([key[0] for key in keys]) * np.exp(random.normal(0, 0.15, len(keys)))
+    return np.asarray(np.concatenate([[0.0], np.cumsum(seconds)]) / (actor.tempo * np.exp(random.normal(0, 0.08))))
+
+
+def enact(
+    poses: Sequence[Pose], actor: Subject, energy: float, left_handed: bool, random: np.random.Generator
+) -> Array:
+    """The angles (K, A) by which an actor takes K poses, beyond idling."""
+    angles = np.stack([pose_angles(pose) for pose in poses])
+    angles *= actor.amplitude * energy * np.exp(random.normal(0, 0.07, len(ANGLES)))
+    return mirror(angles) if left_handed else angles
+
+
+def idle(actor: Subject, clock: Array, most_fidgets: int, random: np.random.Generator) -> Array:
+    """Angles (L, A) of a body that stands, sways and fidgets up to so many times."""
     angles = np.tile(actor.posture + random.normal(0, 0.6, len(ANGLES)) * pose_angles(_POSTURE), (len(clock), 1))
     for _ in range(2):
         speed, phase = random.uniform(0.15, 0.6, len(ANGLES)), random.uniform(0, 1, len(ANGLES))
         angles += pose_angles(_SWAY) * np.sin(2 * np.pi * (speed * clock[:, None] + phase))
-    for _ in range(random.integers(0, 3)):
+    for _ in range(random.integers(0, most_fidgets + 1)):
         middle, width = random.uniform(clock[0], clock[-1]), random.uniform(0.25, 0.45)
         bump = random.uniform(0.5, 1.0) * np.exp(-(((clock - middle) / width) ** 2))
         angles += bump[:, None] * pose_angles(_FIDGETS[random.integers(len(_FIDGETS))])
     return angles
 
 
+def contact_joints(action: Action, mirrored: Sequence[bool]) -> tuple[int, int]:
+    """Joints of the actor and of the partner that meet, where those who are left-handed use their other side."""
+    joints = [NTU25.joints.index(name) for name in action.contact]
+    here, there = (NTU25.flip[joint] if left else joint for joint, left in zip(joints, mirrored, strict=True))
+    return here, there
+
+
 def _meet(bodies: Sequence[Array], action: Action, mirrored: Sequence[bool], moment: int) -> list[Array]:
     """Place two persons who face each other so that their contact joints meet in frame ``moment``."""
     first, second = bodies
-    joints = [NTU25.joints.index(name) for name in action.contact]
-    here, there = (NTU25.flip[joint] if left else joint for joint, left in zip(joints, mirrored, strict=True))
+    here, there = contact_joints(action, mirrored)
     apart = (first[moment, here] - second[moment, there]) * (1, 0, 1)
     return [first - apart / 2, second + apart / 2]
 
@@ -178,9 +197,7 @@ def _meet(bodies: Sequence[Array], action: Action, mirrored: Sequence[bool], mom
 def observe(performance: Performance, camera: int) -> Array:
     """What the sensor of a camera reports of a performance.
 
-    The camera is set up anew for every take, so its height, aim and distance vary. Noise is correlated in time, grows
-    with the distance and where the trunk hides a joint; limbs are lost for a while (the sensor then holds or misplaces
-    them), and some are badly seen throughout.
+    The camera is set up anew for every take, so its height, aim and distance vary.
 
     Args:
         performance: what is seen.
@@ -190,7 +207,15 @@ def observe(performance: Performance, camera: int) -> Array:
         (M, L, V, 3) in metres, rounded to 0.1 mm; x to the sensor's left, y up, z = distance.
     """
     random = np.random.default_rng([_VIEW, performance.label, performance.subject, performance.take, camera])
-    seen = project(performance.bodies, camera, random)
+    return sense(project(performance.bodies, camera, random), 1.2, random)
+
+
+def sense(seen: Array, losses: float, random: np.random.Generator) -> Array:
+    """Bodies (M, L, V, 3) in coordinates of the camera as its sensor reports them, rounded to 0.1 mm.
+
+    Noise is correlated in time, grows with the distance and where the trunk hides a joint; limbs are lost for a while (the
+    sensor then holds or misplaces them), ``losses`` times per body on average, and some are badly seen throughout.
+    """
     depth = seen[..., 2]
     scale = np.ones(len(NTU25))
     scale[_TRUNK], scale[_ENDS] = 0.7, 1.7
@@ -200,9 +225,9 @@ def observe(performance: Performance, camera: int) -> Array:
         if random.random() < 0.12:
             person[:, list(_LIMBS[random.integers(len(_LIMBS))])] *= 3.5
     white = random.normal(0, 1, (2, *seen.shape))
-    seen += spread[..., None] * (0.54 * lfilter([1.0], [1.0, -0.8], white[0], axis=1) + 0.45 * white[1])
+    seen = seen + spread[..., None] * (0.54 * lfilter([1.0], [1.0, -0.8], white[0], axis=1) + 0.45 * white[1])
     for body in seen:
-        for _ in range(random.poisson(1.2)):
+        for _ in range(random.poisson(losses)):
             _lose(body, random)
     return np.round(seen, 4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from engine import registry
 from engine.config import BenchError, suggestion
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,12 +44,16 @@ class Commands(click.Group):
 
 
 def names(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split at commas; those behind a ``#`` belong to the split rule of a dataset."""
+    """Split at commas; behind a ``#`` they belong to the split rule of a dataset, up to the name of another one."""
     parts: list[str] = []
     for value in values:
-        head, hash_sign, rule = value.partition("#")
-        parts += head.split(",")
-        parts[-1] += hash_sign + rule
+        in_rule = False
+        for part in value.split(","):
+            if in_rule and re.split("[:/]", part.strip())[0] not in registry.names("datasets"):
+                parts[-1] += f",{part}"
+            else:
+                parts.append(part)
+                in_rule = "#" in part
     found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if values and not found:
         raise click.BadParameter("name at least one")

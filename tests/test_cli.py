@@ -168,8 +168,10 @@ def test_the_seeds_lists_and_rules_are_read():
 
     assert seeds("0") == (0,)
     assert seeds("0-2, 7,1") == (0, 1, 2, 7)
-    assert options.names(None, None, ("a, b,a", "npz:x,y.npz#subject=1,2", "c")) == (
+    rule_first = "nw_ucla:kinect20#xview, synthetic,npz:z.npz#camera=1,2,nw_ucla/xsub"
+    assert options.names(None, None, ("a, b,a", "npz:x,y.npz#subject=1,2", "c", rule_first)) == (
         "a", "b", "npz:x", "y.npz#subject=1,2", "c",
+        "nw_ucla:kinect20#xview", "synthetic", "npz:z.npz#camera=1,2", "nw_ucla/xsub",
     )  # fmt: skip
 
 
