@@ -72,7 +72,12 @@ class Segmentation(Protocol[UntrimmedContext]):
         "unscaled": {"standardise": False, "lr": (0.24, 2.4, 24.0)},
     }
     needs = "untrimmed"
+    on_targets = True
     config: SegmentationConfig
+
+    def passes(self, train_clips: int, test_clips: int) -> float:
+        """Windows, of which there is one per stride."""
+        return (train_clips + test_clips) / (self.config.stride * self.config.subsample)
 
     def run(self, context: UntrimmedContext) -> Outcome:
         """Choose the learning rate, train on all training recordings, and score every test frame."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -187,7 +188,7 @@ def test_windows_against_a_slow_twin(lengths, size, stride, step) -> None:
     assert windows.recording.tolist() == owners
     # Every frame is in a window or nearer to one that is than to any other of its recording.
     seen = set(windows.index[windows.index >= 0].tolist())
-    for a, b in zip(offsets, offsets[1:], strict=False):
+    for a, b in itertools.pairwise(offsets):
         for frame in range(a, b):
             assert a <= windows.nearest[frame] < b
             assert windows.nearest[frame] in seen
