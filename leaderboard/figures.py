@@ -21,6 +21,8 @@ _GROUP = 0.8
 """Share of a method's slot that its bars fill."""
 _LEGEND = 2.1
 """Width of an entry of the legend in inches."""
+_TITLE = 10
+"""Characters of a title per inch."""
 _DASHES = (0, (2, 1))
 
 
@@ -42,6 +44,7 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
         panels = figure.subplots(len(boards), 1, squeeze=False)
         for board, axes in zip(boards, panels[:, 0], strict=True):
             _panel(axes, board, colours)
+            axes.set_title(_plain(textwrap.fill(board.title, round(_TITLE * size[0]))), loc="left")
             axes.set_xlim(-0.6, widest - 0.4)
         handles: list[Artist] = [Patch(facecolor=colour, label=_plain(column)) for column, colour in colours.items()]
         handles += [
@@ -82,7 +85,6 @@ def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, floa
         axes.axvline(references - 0.5, color="0.6", lw=0.8)
     axes.set_xticks(range(len(board.rows)), [_label(row.name) for row in board.rows])
     axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel=f"{board.measure} (%)")
-    axes.set_title(_plain(board.title), loc="left")
     axes.grid(visible=False, axis="x")
     sns.despine(ax=axes)
 

@@ -153,8 +153,7 @@ def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) 
 
     def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
         cell = grid.get((*method, main))
-        value = cell.metrics[cell.headline].mean if cell and cell.headline in cell.metrics else -1.0
-        return (_reference_order(method[0]), 0.0 if _is_reference(method[0]) else -value, method)
+        return method_order(cell) if cell else (_reference_order(method[0]), 1.0, method)
 
     marks = {protocol: _marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
     rows = []
@@ -162,7 +161,7 @@ def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) 
         own = {protocol: grid.get((method, encoder, protocol)) for protocol in protocols}
         rows.append(
             Row(
-                name=_clean(_method_title(method)),
+                name=_clean(method_title(method)),
                 reference=_is_reference(method),
                 entries=tuple(
                     _entry(own[p], metric, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
@@ -173,6 +172,12 @@ def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) 
             )
         )
     return tuple(rows)
+
+
+def method_order(cell: Cell) -> tuple[int, float, tuple[str, str]]:
+    """Sorts a column: references first, then methods by their headline, the best one first."""
+    value = cell.metrics[cell.headline].mean if cell.headline in cell.metrics else -1.0
+    return (_reference_order(cell.method), 0.0 if _is_reference(cell.method) else -value, (cell.method, cell.encoder))
 
 
 def _marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
@@ -241,7 +246,8 @@ def _reference_order(method: str) -> int:
     return names.index(_base(method)) if _is_reference(method) else len(names)
 
 
-def _method_title(method: str) -> str:
+def method_title(method: str) -> str:
+    """What tables call a method: reference rows in words."""
     base = _base(method)
     return REFERENCES.get(base, base) + method[len(base) :]
 
