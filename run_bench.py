@@ -255,7 +255,9 @@ def prepare(name: str, source: Path | None, on_bad: Any, processes: int | None, 
     found = dataset.prepare(source, click.echo, on_bad or "skip")
     _show_check(found)
     if found.skipped and not on_bad:
-        complain(f"{len(found.skipped)} bad clips were left out, see above; --on-bad-file skip allows that.", "red")
+        complain(
+            f"{len(found.skipped)} bad {found.unit} were left out, see above; --on-bad-file skip allows that.", "red"
+        )
         raise SystemExit(1)
 
 
@@ -270,6 +272,17 @@ def emit_ntu(folder: Path, files: int, release: Any) -> None:
     from datasets.ntu_write import emit
 
     click.echo(f"{emit(folder, files, release)} files in {folder}")
+
+
+@data.command("emit-pku")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--part", type=click.Choice(["1", "2"]), default="1", show_default=True, help="Part of PKU-MMD.")
+@click.option("--recordings", type=click.IntRange(1), help="How many.  [default: all 72]")
+def emit_pku(folder: Path, part: str, recordings: int | None) -> None:
+    """Write the untrimmed synthetic set as raw PKU-MMD files into FOLDER."""
+    from datasets.pku_write import emit
+
+    click.echo(f"{emit(folder, 1 if part == '1' else 2, recordings)} recordings in {folder}")
 
 
 @data.command()

@@ -20,9 +20,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.base import Cut, Dataset, OnBad
+from datasets.entries import Entry
 from datasets.layout import NTU25
 from datasets.ntu_bodies import PERSONS, SELECTIONS
-from datasets.ntu_files import Entry, absent_from, find_files, missing_lists, read_missing, table
+from datasets.ntu_files import absent_from, find_files, missing_lists, read_missing, table
 from datasets.ntu_raw import parse
 from datasets.parts import Arrays, make_parts, workshop
 from datasets.prepare import VERSION, BadClipError, Preparation, inspect, prepare_clips

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 
 from datasets import ntu, ntu60
@@ -47,6 +48,10 @@ RELEASE = ntu.Release(
 )
 
 
+_ADDED = "_added"
+"""Ends the names of splits without the recordings that are also in NTU RGB+D."""
+
+
 class NTU120(Dataset):
     """The dataset ``ntu120``; ``ntu120:tracked`` follows bodies by id, ``ntu120:released`` cuts clips as AimCLR's code."""
 
@@ -55,8 +60,14 @@ class NTU120(Dataset):
     splits: ClassVar[Mapping[str, str]] = {
         "xsub": "53 of 106 performers train, the others test (official)",
         "xset": "even setups train, odd ones test (official)",
+        "xsub_added": "xsub without the recordings of NTU RGB+D (setups 1 to 17), for a transfer to ntu60",
+        "xset_added": "xset without them",
     }
-    expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (63026, 50919), "xset": (54468, 59477)}
+    expected: ClassVar[Mapping[str, tuple[int, int]]] = {
+        "xsub": (63026, 50919),
+        "xset": (54468, 59477),
+        "xsub_added": (63026 - 40091, 50919 - 16487),  # what is in NTU RGB+D trains and tests there as here
+    }
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare from a folder or zip of ``.skeleton`` files; see :meth:`Dataset.prepare`."""
@@ -65,4 +76,8 @@ class NTU120(Dataset):
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
-        return ntu.cut(RELEASE, samples, split, self.name)
+        if split not in self.splits or not split.endswith(_ADDED):
+            return ntu.cut(RELEASE, samples, split, self.name)
+        whole = ntu.cut(RELEASE, samples, split.removesuffix(_ADDED), self.name)
+        added = samples["setup"].to_numpy(np.int64) > ntu60.RELEASE.setups
+        return Cut(split, whole.train & added, whole.test & added, whole.group)

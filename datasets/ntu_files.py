@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from datasets.ntu_raw import MOST_BYTES
+from datasets.entries import Entry, files_below, of_file, of_zip
 from datasets.prepare import BadClipError
 from datasets.store import Finding
 from engine.config import BenchError
@@ -27,49 +23,6 @@ PERFORMERS_60 = 40
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _LIST = re.compile(r".*missing.*skeleton.*\.txt|.*skeleton.*missing.*\.txt", re.IGNORECASE)
 COLUMNS = ("setup", "camera", "subject", "replication")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file, in a folder or in a zip.
-
-    Attributes:
-        stem: name without suffix, the sample's id.
-        path: the file, or the zip that holds it.
-        member: name inside the zip, else empty.
-        stamp: size and time of change, by which a resumed preparation sees that a file is another one.
-    """
-
-    stem: str
-    path: Path
-    member: str
-    stamp: tuple[int, ...]
-
-    @property
-    def place(self) -> str:
-        """What messages call it."""
-        return self.member or self.path.name
-
-    def read(self) -> bytes:
-        """Its content.
-
-        Raises:
-            BadClipError: it cannot be read, or is larger than any such file.
-        """
-        if self.stamp[0] > MOST_BYTES:
-            raise BadClipError(f"{self.stamp[0]} bytes; an NTU file has a few million at most")
-        try:
-            if not self.member:
-                return self.path.read_bytes()
-            return _archive(self.path, self.path.stat().st_mtime_ns).read(self.member)
-        except Exception as error:  # whatever a damaged disk or zip (zlib, lzma, encryption) throws
-            raise BadClipError(f"cannot be read ({error})") from None
-
-
-@lru_cache(maxsize=4)
-def _archive(path: Path, changed: int) -> zipfile.ZipFile:
-    """An opened zip; its directory alone takes longer to read than a hundred files."""
-    return zipfile.ZipFile(path)
 
 
 def numbers(stem: str) -> tuple[int, int, int, int, int]:
@@ -118,12 +71,13 @@ def find_files(source: Path, setups: int, title: str) -> tuple[list[Entry], list
     if not source.exists():
         raise BenchError(f"{source} does not exist; give --source the folder or zip with the files {FORM}.")
     if source.is_dir():
-        files = [Path(folder) / name for folder, _, names in os.walk(source) for name in names if name[:1] != "."]
-        entries = [_of_file(path) for path in files if path.suffix == SUFFIX]
-        entries = entries or [entry for path in sorted(files) if path.suffix == ".zip" for entry in _of_zip(path)]
+        files = files_below(source)
+        entries = [of_file(path) for path in files if path.suffix == SUFFIX]
+        zips = [path for path in files if path.suffix == ".zip"]
+        entries = entries or [entry for path in zips for entry in of_zip(path, SUFFIX, _OTHERS)]
     else:
         files = []
-        entries = _of_zip(source)
+        entries = of_zip(source, SUFFIX, _OTHERS)
     entries.sort(key=lambda entry: (entry.stem, str(entry.path), entry.member))
     good: list[Entry] = []
     bad: list[Finding] = []
@@ -149,26 +103,6 @@ def find_files(source: Path, setups: int, title: str) -> tuple[list[Entry], list
     else:
         there = "no files at all"
     raise BenchError(f"{source} holds no file {FORM} of {title}, but {there}. {_OTHERS}")
-
-
-def _of_file(path: Path) -> Entry:
-    status = path.stat()
-    return Entry(path.stem, path, "", (status.st_size, status.st_mtime_ns))
-
-
-def _of_zip(path: Path) -> list[Entry]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise BenchError(
-            f"{path} is neither a folder nor a readable zip ({error}); downloaded completely? {_OTHERS}"
-        ) from None
-    return [
-        Entry(Path(member.filename).stem, path, member.filename, (member.file_size, member.CRC))
-        for member in members
-        if member.filename.endswith(SUFFIX) and not re.search(r"(^|/)(\.|__MACOSX/)", member.filename)
-    ]
 
 
 def missing_lists(source: Path) -> list[Path]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.entries import MOST_BYTES
 from datasets.layout import NTU25
 from datasets.prepare import BadClipError
 
 MOST_FRAMES = 3000
 """Frames of a file beyond which it is refused, so that no file can fill the memory; clips of NTU RGB+D have up to 300."""
-MOST_BYTES = 64 << 20
-"""Bytes of a file beyond which it is refused."""
 
 _BODY, _JOINT = 10, 12  # numbers on the line of a body and of a joint
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?")

@@ -21,9 +21,9 @@ from datasets.check import CheckReport
 from datasets.layout import NTU25
 from datasets.prepare import VERSION, Preparation, prepare_clips, resample
 from datasets.store import write_store
-from datasets.synthetic_actions import ACTIONS
+from datasets.synthetic_actions import ACTIONS, Action
 from datasets.synthetic_body import Array
-from datasets.synthetic_scene import CAMERAS, Performance, observe, perform
+from datasets.synthetic_scene import CAMERAS, SENSOR, Performance, Sensor, observe, perform
 from engine.config import BenchError, as_dict, suggestion
 
 SUBJECTS = 12
@@ -35,6 +35,27 @@ AROUND = 3
 """Raw frames before and after that count as well, so that a swinging limb does not leave the actionlet in passing."""
 
 _SUBJECTS = range(1, SUBJECTS + 1)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a generated set consists of.
+
+    Attributes:
+        subjects: numbers of all subjects.
+        training: those that train under ``xsub``.
+        actions: the classes.
+        sensor: the cameras.
+    """
+
+    subjects: tuple[int, ...] = tuple(_SUBJECTS)
+    training: tuple[int, ...] = TRAINING_SUBJECTS
+    actions: tuple[Action, ...] = ACTIONS
+    sensor: Sensor = SENSOR
+
+
+DOMAIN = Domain()
+"""That of the synthetic set."""
 
 
 @dataclass(frozen=True)
@@ -53,30 +74,34 @@ class RawClip:
 
 
 def generate(
-    labels: Iterable[int] = range(len(ACTIONS)), subjects: Iterable[int] = _SUBJECTS, takes: int = TAKES
+    labels: Iterable[int] | None = None,
+    subjects: Iterable[int] | None = None,
+    takes: int = TAKES,
+    domain: Domain = DOMAIN,
 ) -> Iterator[RawClip]:
     """Generate raw clips; a part of the set holds the same clips as the whole.
 
     Args:
-        labels: classes to generate.
-        subjects: subjects to generate, from 1.
+        labels: classes to generate, ``None`` for all.
+        subjects: subjects to generate, ``None`` for all.
         takes: takes of every subject.
+        domain: what the set consists of.
     """
-    wanted = tuple(subjects)
-    for label in labels:
+    wanted = domain.subjects if subjects is None else tuple(subjects)
+    for label in range(len(domain.actions)) if labels is None else labels:
         for subject in wanted:
             for take in range(1, takes + 1):
-                scene = perform(label, subject, take, partner_of(subject))
+                scene = perform(label, subject, take, partner_of(subject, domain), domain.actions)
                 moved = _two(displacement(scene))
-                for camera in range(1, len(CAMERAS) + 1):
+                for camera in range(1, len(domain.sensor.cameras) + 1):
                     name = f"a{label + 1:02}_s{subject:02}_t{take}_c{camera}"
                     place = {"label": label, "subject": subject, "camera": camera, "take": take}
-                    yield RawClip({"id": name, **place}, _two(observe(scene, camera - 1)), moved)
+                    yield RawClip({"id": name, **place}, _two(observe(scene, camera - 1, domain.sensor)), moved)
 
 
-def partner_of(subject: int) -> int:
+def partner_of(subject: int, domain: Domain = DOMAIN) -> int:
     """The second person of a subject's two-person clips: the next subject of the same part of ``xsub``."""
-    part = [other for other in _SUBJECTS if (other in TRAINING_SUBJECTS) == (subject in TRAINING_SUBJECTS)]
+    part = [other for other in domain.subjects if (other in domain.training) == (subject in domain.training)]
     return part[(part.index(subject) + 1) % len(part)]
 
 
@@ -110,13 +135,16 @@ class Synthetic(Dataset):
     targets: ClassVar[Mapping[str, str]] = {"segmentation": "synthetic_untrimmed"}
     embedded: ClassVar[bool] = True
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (840, 600), "xview": (960, 480)}
+    targets: ClassVar[Mapping[str, str]] = {"transfer": "synthetic_b", "segmentation": "synthetic_untrimmed"}
+    domain: ClassVar[Domain] = DOMAIN
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Generate and prepare the set; see :meth:`Dataset.prepare`."""
         if source is not None or self.argument:
-            raise BenchError("synthetic is generated: it takes no --source and nothing after a colon.")
-        tell("generating the synthetic set")
-        raw = list(generate())
+            name = self.name.partition(":")[0]
+            raise BenchError(f"{name} is generated: it takes no --source and nothing after a colon.")
+        tell(f"generating {self.name}")
+        raw = list(generate(domain=self.domain))
         offsets = np.cumsum([0, *(len(clip.joints) for clip in raw)])
         rules = Preparation(frames=self.frames)
         clips, lengths = prepare_clips(np.concatenate([clip.joints for clip in raw]), offsets, NTU25, rules)
@@ -126,18 +154,20 @@ class Synthetic(Dataset):
         samples.insert(2, "length", lengths)
         manifest = {"version": self.version, "rules": {"version": VERSION, **as_dict(rules), "displaced": DISPLACED}}
         arrays = {"actionlets": np.packbits(truth.reshape(len(truth), -1), axis=1)}
-        write_store(self.folder, clips, samples, NTU25, [action.name for action in ACTIONS], manifest, arrays)
+        write_store(
+            self.folder, clips, samples, NTU25, [action.name for action in self.domain.actions], manifest, arrays
+        )
         return self.check()
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
         if split == "xsub":
-            train, group = np.isin(samples["subject"].to_numpy(np.int64), TRAINING_SUBJECTS), "subject"
+            train, group = np.isin(samples["subject"].to_numpy(np.int64), self.domain.training), "subject"
         elif split == "xview":
             train, group = samples["camera"].to_numpy(np.int64) != 1, "camera"
         else:
             known = ", ".join(self.splits)
-            raise BenchError(f"synthetic has no split {split!r}.{suggestion(split, self.splits)} Known: {known}.")
+            raise BenchError(f"{self.name} has no split {split!r}.{suggestion(split, self.splits)} Known: {known}.")
         return Cut(split, train, ~train, group)
 
 

@@ -63,6 +63,27 @@ _LIMBS = NTU25.parts[1:]
 
 
 @dataclass(frozen=True)
+class Sensor:
+    """The cameras of a place and how well they see.
+
+    Attributes:
+        cameras: yaw about the scene (degrees), height and distance (metres) of every camera.
+        tilt: a camera is aimed too high or low, and rolled, by up to this, degrees.
+        noise: standard deviation of the position of a joint seen from 3 m, metres; it grows with the distance squared.
+        losses: how often a body's limb is lost in a clip, on average.
+    """
+
+    cameras: tuple[tuple[float, float, float], ...] = CAMERAS
+    tilt: float = 30.0
+    noise: float = 0.008
+    losses: float = 1.2
+
+
+SENSOR = Sensor()
+"""That of the synthetic set."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """Who performs.
 
@@ -110,17 +131,18 @@ def make_subject(index: int) -> Subject:
     )
 
 
-def perform(label: int, subject: int, take: int, partner: int) -> Performance:
+def perform(label: int, subject: int, take: int, partner: int, actions: Sequence[Action] = ACTIONS) -> Performance:
     """Let a subject perform an action once.
 
     Args:
-        label: index into ``ACTIONS``.
+        label: index into ``actions``.
         subject: number of the subject.
         take: number of the take.
         partner: number of the second person's subject, for two-person classes.
+        actions: what can be performed.
     """
     random = np.random.default_rng([_PERFORMANCE, label, subject, take])
-    action = ACTIONS[label]
+    action = actions[label]
     actors = [make_subject(number) for number in (subject, partner)][: len(action.scripts)]
     repeats = int(random.integers(action.repeats[0], action.repeats[1] + 1))
     tracks = [enter + loop * repeats + leave for enter, loop, leave in action.scripts]
@@ -194,23 +216,24 @@ def _meet(bodies: Sequence[Array], action: Action, mirrored: Sequence[bool], mom
     return [first - apart / 2, second + apart / 2]
 
 
-def observe(performance: Performance, camera: int) -> Array:
+def observe(performance: Performance, camera: int, sensor: Sensor = SENSOR) -> Array:
     """What the sensor of a camera reports of a performance.
 
     The camera is set up anew for every take, so its height, aim and distance vary.
 
     Args:
         performance: what is seen.
-        camera: index into ``CAMERAS``.
+        camera: index into ``sensor.cameras``.
+        sensor: the cameras.
 
     Returns:
         (M, L, V, 3) in metres, rounded to 0.1 mm; x to the sensor's left, y up, z = distance.
     """
     random = np.random.default_rng([_VIEW, performance.label, performance.subject, performance.take, camera])
-    return sense(project(performance.bodies, camera, random), 1.2, random)
+    return sense(project(performance.bodies, camera, random, sensor), sensor.losses, random, sensor.noise)
 
 
-def sense(seen: Array, losses: float, random: np.random.Generator) -> Array:
+def sense(seen: Array, losses: float, random: np.random.Generator, noise: float = SENSOR.noise) -> Array:
     """Bodies (M, L, V, 3) in coordinates of the camera as its sensor reports them, rounded to 0.1 mm.
 
     Noise is correlated in time, grows with the distance and where the trunk hides a joint; limbs are lost for a while (the
@@ -220,7 +243,7 @@ def sense(seen: Array, losses: float, random: np.random.Generator) -> Array:
     scale = np.ones(len(NTU25))
     scale[_TRUNK], scale[_ENDS] = 0.7, 1.7
     behind = np.clip((depth - depth[:, :, [NTU25.centre]] - 0.08) / 0.15, 0, 2)
-    spread = 0.008 * scale * (1 + behind) * (depth / 3) ** 2
+    spread = noise * scale * (1 + behind) * (depth / 3) ** 2
     for person in spread:
         if random.random() < 0.12:
             person[:, list(_LIMBS[random.integers(len(_LIMBS))])] *= 3.5
@@ -232,14 +255,14 @@ def sense(seen: Array, losses: float, random: np.random.Generator) -> Array:
     return np.round(seen, 4)
 
 
-def project(points: Array, camera: int, random: np.random.Generator) -> Array:
-    """World coordinates (..., 3) to those of a camera that stands and looks roughly as ``CAMERAS`` says."""
-    yaw, height, distance = CAMERAS[camera]
+def project(points: Array, camera: int, random: np.random.Generator, sensor: Sensor = SENSOR) -> Array:
+    """World coordinates (..., 3) to those of a camera that stands and looks roughly as ``sensor.cameras`` says."""
+    yaw, height, distance = sensor.cameras[camera]
     yaw = random.normal(yaw, 4)
     height += random.uniform(-0.6, 0.6)
     distance += random.uniform(-0.5, 0.5)
-    pitch = np.arctan2(height - MIDDLE, distance) + np.radians(random.uniform(-30, 30))
-    roll = np.radians(random.uniform(-30, 30))
+    pitch = np.arctan2(height - MIDDLE, distance) + np.radians(random.uniform(-sensor.tilt, sensor.tilt))
+    roll = np.radians(random.uniform(-sensor.tilt, sensor.tilt))
     down = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
     tilt = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     view = tilt @ down @ turn_about_y(yaw)

@@ -14,8 +14,8 @@ from datasets.layout import joint_map
 from datasets.untrimmed import RecordingSet, UntrimmedSplit
 from engine.config import BenchError, digest
 
-_NTU = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}")
-"""Names that mean the same recording wherever they occur (aimclr.md 1.1)."""
+_KNOWN = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}|(?:A\d{3}N|F)\d{3}V\d{3}C\d{3}L\d{3}")
+"""Names of clips of NTU RGB+D and PKU-MMD, which mean the same wherever they occur (aimclr.md 1.1, 1.4)."""
 
 
 def adapt(target: Split, source: Split) -> Split:
@@ -71,7 +71,8 @@ def _missing(persons: int, source: Split) -> int:
 def refuse_shared(target: Split | UntrimmedSplit, source: Split) -> None:
     """Refuse a target whose test part was partly seen in pre-training: the same recording by name, or the same content.
 
-    Names tell within one dataset, and anywhere if they are those of NTU RGB+D; content is compared clip by clip.
+    Names tell within one dataset, and anywhere if they are those of NTU RGB+D or PKU-MMD; content is compared clip by clip.
+    Clips of an untrimmed recording are known, within one dataset, by what is known of where they come from.
 
     Args:
         target: adapted to the source.
@@ -80,8 +81,10 @@ def refuse_shared(target: Split | UntrimmedSplit, source: Split) -> None:
     Raises:
         BenchError: clips are shared; the message counts and names them.
     """
-    named = _same_names(target, source)
-    found = named or (_same_content(target.test, source.train) if isinstance(target, Split) else [])
+    if isinstance(target, Split):
+        found = _same_names(target, source) or _same_content(target.test, source.train)
+    else:
+        found = _same_place(target.test, source.train) if _dataset(target) == _dataset(source) else []
     if found:
         what = "test clips" if isinstance(target, Split) else "test recordings"
         raise BenchError(
@@ -91,15 +94,25 @@ def refuse_shared(target: Split | UntrimmedSplit, source: Split) -> None:
         )
 
 
-def _same_names(target: Split | UntrimmedSplit, source: Split) -> list[str]:
-    seen = {name for clip in source.train.ids for name in _NTU.findall(clip)}
-    found = [name for name in target.test.ids if seen.intersection(_NTU.findall(name))]
-    if found or target.name.partition("/")[0] != source.name.partition("/")[0]:
-        return found
-    names = set(source.train.ids)
-    if isinstance(target, UntrimmedSplit):  # a clip's name begins with that of its recording
-        names |= {clip[: end.start()] for clip in names for end in re.finditer(r"[^A-Za-z0-9]", clip)}
-    return [name for name in target.test.ids if name in names]
+def _dataset(split: Split | UntrimmedSplit) -> str:
+    return split.name.partition("/")[0]
+
+
+def _same_names(target: Split, source: Split) -> list[str]:
+    seen = {name for clip in source.train.ids for name in _KNOWN.findall(clip)}
+    if _dataset(target) == _dataset(source):
+        seen |= {*source.train.ids}
+    return [name for name in target.test.ids if name in seen or seen.intersection(_KNOWN.findall(name))]
+
+
+def _same_place(test: RecordingSet, train: ClipSet) -> list[str]:
+    """Recordings of which there are clips: all that is known of both (``video``, ``camera`` ...) is the same."""
+    common = sorted(test.groups.keys() & train.groups.keys())
+    ours, theirs = (list(zip(*(part.groups[name].tolist() for name in common), strict=True)) for part in (test, train))
+    if len(set(ours)) < len(test):  # it does not tell recordings apart
+        return []
+    seen = set(theirs)
+    return [name for name, place in zip(test.ids, ours, strict=True) if place in seen]
 
 
 def _same_content(test: ClipSet, train: ClipSet) -> list[str]:

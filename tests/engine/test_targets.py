@@ -155,3 +155,19 @@ def test_streams_on_a_target_are_fused_there(world):
         "elsewhere:one of tinyclr on turned/subject from tiny/subject, joint+bone, seed 0",
         "means of tinyclr on tiny/subject, joint+bone, seed 0",
     ]
+
+
+def test_transfer_runs_both_variants_with_their_reference_rows(world):
+    sets = ("transfer.linear.epochs=5", "transfer.finetune.train.epochs=1", "transfer.finetune.train.batch=8")
+    assert not world.run("TinyCLR", "transfer", targets=(TURNED,), sets=sets).failed
+    (board,) = tables(aggregate(collect(world.results)))
+    assert board.title.startswith("turned/subject from tiny/subject")
+    assert [column.split("[")[0] for column in board.columns] == ["Transfer:finetune", "Transfer:linear"]
+    cells = {row.name: [entry.text for entry in row.entries] for row in board.rows}
+    assert list(cells) == ["raw coordinates", "random encoder", "supervised from scratch", "tinyclr"]
+    assert cells["raw coordinates"][0] == "unsupported: raw coordinates have no weights to train"
+    assert cells["random encoder"][0] == "see supervised from scratch"
+    assert cells["supervised from scratch"][1] == "see random encoder"
+    assert board.note == f"Sorted by {board.columns[1]}."
+    record = json.loads(next(world.results.glob("runs/evaluate/transfer/*/record.json")).read_text())
+    assert (record["facts"]["train_clips"], record["facts"]["test_clips"], record["facts"]["labels"]) == (30, 30, 30)
