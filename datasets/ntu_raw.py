@@ -6,12 +6,12 @@ all coordinates at once. Values are those of ``float()``, bit for bit.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.decimals import NUMBER, decimals
 from datasets.entries import MOST_BYTES
 from datasets.layout import NTU25
 from datasets.prepare import BadClipError
@@ -20,11 +20,6 @@ MOST_FRAMES = 3000
 """Frames of a file beyond which it is refused, so that no file can fill the memory; clips of NTU RGB+D have up to 300."""
 
 _BODY, _JOINT = 10, 12  # numbers on the line of a body and of a joint
-_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?")
-_WIDEST = 17
-"""Characters of a number that are read as digits; longer ones (and those with an exponent) go through ``float``."""
-_EXACT = 2**53
-_TENS = 10 ** np.arange(_WIDEST + 2, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -132,10 +127,10 @@ class _Words:
             joint = NTU25.joints[int(np.flatnonzero(lines == wrong[0])[0]) % len(NTU25)]
             self._assert_width(int(wrong[0]), _JOINT, f"of joint {joint}")
         words = (self._first[lines][:, None] + np.arange(3)).ravel()
-        values, plain = _decimals(self.bytes, self.begin[words], self.end[words])
+        values, plain = decimals(self.bytes, self.begin[words], self.end[words])
         for index in np.flatnonzero(~plain).tolist():
             word = self.text[self.begin[words[index]] : self.end[words[index]]]
-            if not _NUMBER.fullmatch(word):
+            if not NUMBER.fullmatch(word):
                 joint = NTU25.joints[index // 3 % len(NTU25)]
                 found = repr(word[:40].decode("ascii", "backslashreplace"))
                 raise BadClipError(
@@ -150,35 +145,3 @@ class _Words:
             raise BadClipError(
                 f"line {line + 1}: expected {width} numbers {what} separated by spaces, found {found}: {self.shown(line)}"
             )
-
-
-def _decimals(
-    text: NDArray[np.uint8], begin: NDArray[np.int64], end: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values of words such as ``-0.1234567``, and which of the words are of that form.
-
-    Digits and a power of ten that floats hold exactly give the correctly rounded value by one division.
-    """
-    if not len(begin):
-        return np.zeros(0), np.zeros(0, bool)
-    length = end - begin
-    width = int(min(length.max(), _WIDEST))
-    place = end - np.arange(width, 0, -1)[:, None]  # characters right-aligned, one row per place
-    digit = text[place] - np.uint8(ord("0"))
-    digit[place < begin] = 0
-    other = digit > 9
-    dot = text[place] == ord(".")
-    dot &= place >= begin
-    dots, negative = dot.sum(0, dtype=np.int64), text[begin] == ord("-")
-    plain = (other.sum(0) == dots + negative) & (dots < 2) & (length <= width) & (length > dots + negative)
-    digit[other] = 0
-    value = np.zeros(len(begin), np.int64)
-    for row in digit:
-        value *= 10
-        value += row
-    after = width - 1 - dot.argmax(0)  # digits behind the dot, where there is one; the dot took a place of its own
-    scale = _TENS[np.where(dots > 0, after, 0)]
-    whole, fraction = np.divmod(value, scale * 10)
-    value = np.where(dots > 0, whole * scale + fraction, value)
-    plain &= value < _EXACT
-    return np.where(negative, -1.0, 1.0) * (value / scale), plain
