@@ -132,7 +132,6 @@ class Synthetic(Dataset):
         "xsub": f"subjects {', '.join(map(str, TRAINING_SUBJECTS))} train, the others test, all cameras",
         "xview": "cameras 2 and 3 train, camera 1 tests",
     }
-    targets: ClassVar[Mapping[str, str]] = {"segmentation": "synthetic_untrimmed"}
     embedded: ClassVar[bool] = True
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (840, 600), "xview": (960, 480)}
     targets: ClassVar[Mapping[str, str]] = {"transfer": "synthetic_b", "segmentation": "synthetic_untrimmed"}

@@ -203,6 +203,8 @@ class _Cells:
             parent = Stage("features", wanted, place.data, self.labels.seed, base, parents=(pretrain,))
         cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=(parent,))
         has_projector = method.load().project is not Method.project
+        if definition.needs_attention and method.load().attention is Method.attention:
+            return cell, place.reason or f"{method.name} has no actionlets to pool by"
         return cell, place.reason or definition.supports(method.name, has_projector, place.train_clips)
 
     def _named(self, place: Place) -> dict[str, str]:

@@ -30,16 +30,19 @@ def evaluate_recordings(stage: Stage, bench: Bench, protocol: Protocol[Untrimmed
     if len(labels) != wanted:
         raise BenchError(f"{stage} sees {len(labels)} labels, but the protocol's definition asks for {wanted}.")
     epochs = getattr(stage.choice.config, "epochs", 0)
+    windows = 0
     curve: list[dict[str, float]] = []
 
     def progress(done: int, total: int) -> None:
+        nonlocal windows
+        windows = total
         bench.reporter.update(done, total, f"{done:,}/{total:,} windows", False)
 
     def report(epoch: int, loss: float, scores: Tensor) -> None:
         counts = confusion(scores.argmax(1).numpy(), split.test.labels.numpy(), len(split.classes))
         point = {"epoch": float(epoch), f"test_{HEADLINE}": 100 * float(mean_iou(counts))}
         curve.append(point | ({"loss": loss} if math.isfinite(loss) else {}))
-        bench.reporter.update(epoch, max(epochs, epoch), f"epoch {epoch}, loss {loss:.3f}")
+        bench.reporter.update(windows + epoch, windows + max(epochs, epoch), f"epoch {epoch}, loss {loss:.3f}")
 
     context = UntrimmedContext(
         encoder=method.encoder,

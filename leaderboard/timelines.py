@@ -146,7 +146,9 @@ def _colours(classes: NDArray[np.int64]) -> dict[int, Any]:
     palette = [colour for colour in sns.color_palette("tab20", 20) if max(colour) - min(colour) > 0.1]
     palette = palette[::2] + palette[1::2]  # the strong ones first
     if len(actions) > len(palette):
-        palette = [colour for light in (0.45, 0.7) for colour in sns.husl_palette(-(-len(actions) // 2), l=light)]
+        half = -(-len(actions) // 2)
+        step = next(k for k in (3, 5, 7, 11) if half % k)  # classes in a row get hues far apart
+        palette = [sns.husl_palette(half, l=light)[i * step % half] for light in (0.45, 0.7) for i in range(half)]
     found = dict(zip(actions, palette, strict=False))
     return {int(c): found.get(int(c), _BACKGROUND) for c in classes}
 

@@ -194,6 +194,7 @@ class Protocol(ABC, Generic[ContextT]):
         needs: what it works on, which decides the context it gets; may depend on the config, but not whether it is
             ``untrimmed`` or ``scores``.
         keeps_validation: whether its outcome will hold validation scores.
+        needs_attention: whether it pools by :meth:`methods.base.Method.attention`, which not every method has.
     """
 
     title: ClassVar[str] = ""
@@ -207,6 +208,7 @@ class Protocol(ABC, Generic[ContextT]):
     on_targets: ClassVar[bool] = False
     needs: Needs = "features"
     keeps_validation: bool = False
+    needs_attention: bool = False
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
