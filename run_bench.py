@@ -31,6 +31,7 @@ Examples:
   python run_bench.py --datasets nw_ucla/xview --seeds 0-2 --streams joint,bone
   python run_bench.py --set aimclr.nnm.topk=2 --set linear.epochs=50 --plan
   python run_bench.py --methods ./my_method.py:MyCLR           a method of your own
+  python run_bench.py --protocols transfer --targets synthetic_b          pre-train on one set, evaluate on another
   python run_bench.py data prepare nw_ucla --source nw_ucla.zip
   python run_bench.py describe aimclr
 

@@ -59,7 +59,7 @@ class Dataset(ABC):
         expected: split name -> known numbers of training and test clips; a check says where they differ.
         expected_recordings: the same of untrimmed recordings.
         targets: protocol that evaluates on other data -> that data's name where none is asked for, e.g. ``{"transfer":
-            "synthetic_b"}``.
+            "synthetic_b"}``; of its splits the one of the source's name is taken, if there is one.
         processes: how many a reader of raw files may use, 0 = one per core; the result is the same.
     """
 

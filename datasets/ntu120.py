@@ -63,6 +63,7 @@ class NTU120(Dataset):
         "xsub_added": "xsub without the recordings of NTU RGB+D (setups 1 to 17), for a transfer to ntu60",
         "xset_added": "xset without them",
     }
+    targets: ClassVar[Mapping[str, str]] = {"transfer": "pku_mmd2", "segmentation": "pku_mmd2"}
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {
         "xsub": (63026, 50919),
         "xset": (54468, 59477),

@@ -46,6 +46,7 @@ class NTU60(Dataset):
         "xsub": "20 of 40 performers train, the others test (official)",
         "xview": "cameras 2 and 3 train, camera 1 tests (official)",
     }
+    targets: ClassVar[Mapping[str, str]] = {"transfer": "pku_mmd2", "segmentation": "pku_mmd2"}
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (40091, 16487), "xview": (37646, 18932)}
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:

@@ -44,6 +44,7 @@ class PKUMMD1(Dataset):
         "xsub": "the official file in the source, else: videos 0291 to 0334 test, the others train",
         "xview": "the official file in the source, else: cameras M and R train, L tests",
     }
+    targets: ClassVar[Mapping[str, str]] = {"transfer": "pku_mmd2", "segmentation": "pku_mmd1"}
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (18841, 2704)}
     expected_recordings: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (944, 132), "xview": (718, 358)}
 

@@ -47,6 +47,7 @@ class PKUMMD2(Dataset):
         "xsub": "the official file in the source, else: performers 2, 3 and 7 test, the others train",
         "xview": "the official file in the source, else: cameras M and R train, L tests",
     }
+    targets: ClassVar[Mapping[str, str]] = {"segmentation": "pku_mmd2"}
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (5332, 1613)}
     expected_recordings: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (775, 234), "xview": (671, 338)}
 

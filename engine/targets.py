@@ -69,7 +69,7 @@ def places(protocol: Plugin, at: Place, asked: Sequence[str], splits: Splits) ->
         return [_target(name, at, definition, splits, is_asked=True) for name in asked]
     own, _ = open_dataset(at.data.asked, splits.root, splits.frames)
     if default := own.targets.get(protocol.name):
-        return [_target(default, at, definition, splits, is_asked=False)]
+        return [_target(_same_split(default, at, splits), at, definition, splits, is_asked=False)]
     reason = f"{own.name} has no default target of {protocol.name}; name one: --targets DATASET/SPLIT"
     return [Place(at.data, at.train_clips, reason=reason)]
 
@@ -95,6 +95,15 @@ def _target(asked: str, at: Place, definition: Any, splits: Splits, is_asked: bo
     except BenchError as error:
         reason = str(error)
     return Place(data, len(target.train), at.data.name, reason)
+
+
+def _same_split(target: str, at: Place, splits: Splits) -> str:
+    """A default target with the split of the source's name, if it has one."""
+    try:
+        open_dataset(f"{target}/{at.split}", splits.root, splits.frames)
+    except BenchError:
+        return target
+    return f"{target}/{at.split}"
 
 
 def _loads(load: Callable[[str], Any], asked: str) -> bool:

@@ -39,6 +39,16 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.set_num_threads(threads)
 
 
+def test_targets_are_a_list_and_transfer_means_both_of_its_columns(cli, tmp_path):
+    short = "--set", "transfer.linear.epochs=5", "--set", "transfer.finetune.train.epochs=1"
+    result = cli(*TINY[:-2], *short, "--protocols", "transfer", "--targets", f"{PLUGINS}:Turned")
+    assert "turned/subject from tiny/subject" in result.output
+    table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
+    assert {name.split("[")[0] for name in table.protocol} == {"transfer:linear", "transfer:finetune"}
+    assert set(table.source) == {"tiny/subject"}
+    assert "--targets: no protocol of this run" in cli(*TINY, "--targets", f"{PLUGINS}:Turned", code=2).output
+
+
 def test_a_run_ends_with_a_leaderboard(cli, tmp_path):
     result = cli(*TINY, "--seeds", "0-1")
     assert (

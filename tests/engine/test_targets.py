@@ -12,6 +12,7 @@ import torch
 from engine import evaluate
 from engine.config import BenchError
 from engine.plan import Plan
+from engine.registry import find
 from leaderboard.build import write
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
@@ -173,3 +174,18 @@ def test_transfer_runs_both_variants_with_their_reference_rows(world):
     assert board.note == f"Sorted by {board.columns[1]}."
     record = json.loads(next(world.results.glob("runs/evaluate/transfer/*/record.json")).read_text())
     assert (record["facts"]["train_clips"], record["facts"]["test_clips"], record["facts"]["labels"]) == (30, 30, 30)
+
+
+@pytest.mark.parametrize("split", ["subject", "other"])
+def test_the_default_target_is_taken_with_the_split_of_the_same_name(world, monkeypatch, split):
+    monkeypatch.setattr(find("datasets", f"{PLUGINS}:Tiny"), "targets", {"elsewhere": TURNED})
+    plan = world.plan("TinyCLR", "Elsewhere:one", datasets=(f"{PLUGINS}:Tiny/{split}",))
+    (cell,) = [j.stage for j in plan.jobs if j.stage.kind == "evaluate" and j.stage.labels.method == "tinyclr"]
+    assert (cell.labels.dataset, cell.labels.split, cell.labels.source) == ("turned", split, f"tiny/{split}")
+
+
+def test_a_default_target_that_is_not_there_is_a_reason(world, monkeypatch):
+    monkeypatch.setattr(find("datasets", f"{PLUGINS}:Tiny"), "targets", {"elsewhere": "ntu60"})
+    (reason,) = set(reasons(world.plan("TinyCLR", "Elsewhere,Means")).values())
+    assert "ntu60 is not prepared" in reason
+    assert reason.endswith("Or name another target: --targets DATASET/SPLIT")
