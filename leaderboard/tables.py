@@ -129,12 +129,11 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
         entries = tuple(Entry(f"{one.mean:.1f}", summary=one) if one else Entry("-") for one in constant)
         rows = (Row("majority class", True, entries, ("-",) * len(FACTS), ()), *rows)
         facts = done.done[0].stage.facts
-        rate = f", {facts['fps']:g} frames per second" if "fps" in facts else ""
-        rate += f", every {facts['subsample']}. frame" if facts["subsample"] > 1 else ""
-        note += (
-            f" {facts['background']:.1f} % of the frames of the {facts['test_recordings']} test recordings are background."
-            f" Windows of {facts['window']} frames, stride {facts['stride']}, pooling {facts['pooling']}{rate}."
-        )
+        note += f" {facts['background']:.1f} % of the frames of the {facts['test_recordings']} test recordings are background."
+        if "window" in facts:
+            note += f" Windows of {facts['window']} frames, stride {facts['stride']}, pooling {facts['pooling']}"
+            note += f", {facts['fps']:g} frames per second" if "fps" in facts else ""
+            note += f", every {facts['subsample']}. frame." if facts["subsample"] > 1 else "."
     note += f" Sorted by {next(iter(_MEASURES.values()))}."
     return Table(title, tuple(_MEASURES.values()), rows, note, "segmentation", _CHARTED)
 
