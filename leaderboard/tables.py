@@ -28,6 +28,7 @@ _MEASURES = {
     "macc_actions": "MACC actions", "fwiou_actions": "FWIoU actions",
 }  # fmt: skip
 """Columns of a table of segmentation; its headline comes first."""
+_RANKED = "miou"
 _CHARTED = 4
 _KEY_DIGITS = 6
 
@@ -209,8 +210,8 @@ def _entry(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
         return Entry(elsewhere)
     summary = cell.metrics.get(metric)
     gap = _clean(cell.gap)
-    if summary is None:
-        return Entry(gap or f"no {metric} in the record")
+    if summary is None:  # the reason stands once, in the column that methods are ranked by
+        return Entry(gap or f"no {metric} in the record" if metric in (HEADLINE, _RANKED) else "-")
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     if metric != cell.headline:
         return Entry(text, summary=summary)
