@@ -15,6 +15,7 @@ from engine.progress import Reporter
 from engine.store import RunStore
 
 PLUGINS = Path(__file__).parent / "plugins" / "tiny.py"
+ON_TARGETS = PLUGINS.with_name("on_targets.py")
 
 
 @dataclass
@@ -31,7 +32,9 @@ class World:
 
     def plan(self, methods: str = "TinyCLR", protocols: str = "Means", **more: object) -> Plan:
         def outside(names: str) -> tuple[str, ...]:
-            return tuple(f"{PLUGINS}:{name}" if name[0].isupper() else name for name in names.split(","))
+            files = dict.fromkeys(("Elsewhere", "Frames"), ON_TARGETS)
+            known = ((files.get(name.partition(":")[0], PLUGINS), name) for name in names.split(","))
+            return tuple(f"{file}:{name}" if name[0].isupper() else name for file, name in known)
 
         sets = (f"encoder={PLUGINS}:TinyEncoder", *more.pop("sets", ()))
         request = Request(

@@ -206,32 +206,6 @@ class MeansConfig(Config):
     epochs: int = knob(3, "points of the curve", ge=1)
 
 
-class Elsewhere(Protocol):
-    """Nearest class mean on other data than the pre-training's."""
-
-    title = "means elsewhere"
-    on_targets = True
-    presets = {"one": {}, "two": {}}
-    headlines = ("one", "two")
-    seen: ClassVar[list[EvalContext]] = []
-
-    def run(self, context: EvalContext) -> Outcome:
-        type(self).seen.append(context)
-        means = torch.stack([context.train_features[context.train_labels == c].mean(0) for c in range(context.classes)])
-        return Outcome(-torch.cdist(context.test_features, means))
-
-
-class Frames(Protocol):
-    """Works on untrimmed recordings."""
-
-    title = "frames"
-    on_targets = True
-    needs = "untrimmed"
-
-    def run(self, context) -> Outcome:
-        raise NotImplementedError
-
-
 class Means(Protocol):
     """Nearest class mean, with a made-up curve."""
 
