@@ -1,7 +1,7 @@
 """Frames per second of the PKU-MMD reader against plain line-by-line readers, on a generated text in one process.
 
-Run by hand: ``python -m benchmarks.pku_reader [--frames 4000]``. All take the text of a skeleton file to (F, 2, 25, 3); the times
-are CPU times, so that a busy machine changes little.
+Run by hand: ``python -m benchmarks.pku_reader [--frames 4000]``. All take the text of a skeleton file to an array
+(F, 2, 25, 3); the times are CPU times, so that a busy machine changes little.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ recording with ``id``, ``length`` and what splits are cut by.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datasets.layout import Layout, joint_map
+from datasets.layout import Layout
 from datasets.prepare import Preparation
 from datasets.store import Store, group_of, open_arrays, write_arrays
 
@@ -73,18 +73,6 @@ class UntrimmedSplit:
     fps: float
     rules: Preparation
     digest: str
-
-
-def to_layout(split: UntrimmedSplit, target: Layout) -> UntrimmedSplit:
-    """The same recordings with the joints of another layout, e.g. those of Kinect v1 for an encoder of NTU-25.
-
-    Raises:
-        BenchError: no joint mapping is declared.
-    """
-    joints = list(joint_map(split.layout, target))
-    parts = (replace(part, frames=part.frames[:, :, joints]) for part in (split.train, split.test))
-    train, test = parts
-    return replace(split, layout=target, train=train, test=test)
 
 
 @dataclass(frozen=True)

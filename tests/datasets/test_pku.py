@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets import pku, pku_mmd1, pku_mmd2
+from datasets import pku, pku_mmd1
 from datasets.layout import NTU25
 from datasets.pku_files import place_of
 from datasets.pku_mmd1 import PKUMMD1
@@ -248,26 +248,6 @@ def test_official_split_files_are_read_and_differences_told(tmp_path, source):
     assert any("differs from the known rule of xsub in 5 recordings, the first: 0002-L" in line for line in told)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "cross_subject.txt, line 2: expected names such as 0002-L, separated by commas, found none"),
-        ("Training\n0002-L\n", "line 4: expected names"),
-        (split_text(["0002-L"], ["0291-L", "x"]), "line 4: expected names of PKU-MMD I such as 0002-L, found 'x'"),
-        (
-            split_text(["A01N01-L"], ["A01N02-L"]),
-            r"line 2: .*, found 'A01N01-L': the split file of the other part, see pku_mmd2",
-        ),
-        (split_text(["0002-L", "0291-L"], ["0291-L"]), "0291-L is in both parts"),
-    ],
-)
-def test_wrong_split_files(tmp_path, source, content, message):
-    (source / "cross_subject.txt").write_text(content)
-    with pytest.raises(BenchError, match=message):
-        prepare(tmp_path, source)
-    assert not (tmp_path / "data" / "pku_mmd1" / "frames8-v1").exists()
-
-
 def test_of_two_split_files_the_one_of_this_part_counts(tmp_path, source):
     (source / "cross-subject.txt").write_text(split_text(["A01N01-L"], ["A01N02-L"]))
     (source / "cross-subject_v2.txt").write_text(
@@ -290,7 +270,7 @@ GOOD = skeleton_text(bodies())
     [
         (0, GOOD[:-300], r"0002-L.txt: line 20: expected 150 numbers .* \(the last line: was the file copied completely\?\)"),
         (0, b"\n".join(b" ".join(line.split()[:120]) for line in GOOD.splitlines()), "line 1: expected 150 .* found 120"),
-        (0, GOOD.replace(GOOD.split()[3], b"NaN", 1), "line 1: expected coordinate x of joint spine_mid of body 1, found 'NaN'"),
+        (0, GOOD.replace(GOOD.split()[3], b"NaN", 1), "line 1: .* coordinate x of joint spine_mid of body 1, found 'NaN'"),
         (0, GOOD.replace(b" ", b","), "line 1: expected 150 numbers separated by spaces .* found 1"),
         (0, b"", "the file is empty"),
         (0, skeleton_text(bodies() * 0), "all 20 frames are zero"),
@@ -324,17 +304,19 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(BenchError, match=r"holds no recording of PKU-MMD I \(a skeleton file .*but no files at all"):
         prepare(tmp_path, folder)
     (folder / "Skeleton.7z").write_bytes(b"7z")
-    with pytest.raises(BenchError, match="but the archive Skeleton.7z, which must be unpacked first"):
+    with pytest.raises(BenchError, match=r"but the archive Skeleton.7z, which must be unpacked first"):
         prepare(tmp_path, folder)
     (folder / "Skeleton.7z").unlink()
     (folder / "S001C001P001R001A001.skeleton").write_bytes(b"0\n")
-    with pytest.raises(BenchError, match="but 1 other files, e.g. S001C001P001R001A001.skeleton"):
+    with pytest.raises(BenchError, match=r"but 1 other files, e.g. S001C001P001R001A001.skeleton"):
         prepare(tmp_path, folder)
     write(folder, ["A01N01-L"])
-    with pytest.raises(BenchError, match="but 2 files of the other part, named as A01N01-L.txt: see pku_mmd2"):
+    with pytest.raises(BenchError, match=r"but 2 files of the other part, named as A01N01-L.txt: see pku_mmd2"):
         prepare(tmp_path, folder)
     write(folder, ["0999-L"])
-    with pytest.raises(BenchError, match="2 files of no use, e.g. 0999-L.txt: PKU-MMD I has no recording of this name"):
+    with pytest.raises(
+        BenchError, match=r"2 files of no use, e.g. 0999-L.txt: PKU-MMD I has no recording of this name"
+    ):
         prepare(tmp_path, folder)
     (tmp_path / "x.zip").write_bytes(b"PK no zip")
     with pytest.raises(BenchError, match="neither a folder nor a readable zip"):
@@ -362,24 +344,6 @@ def test_a_nearly_complete_source_names_what_is_absent(tmp_path, monkeypatch):
     assert [str(found) for found in report.missing] == [f"{known[20]}: not in the source"]
     assert [found.place for found in report.skipped] == [f"{known[3]}.txt"]
     assert any("the complete set has 944 and 132" in line for line in report.warnings)
-
-
-def test_known_recordings_and_rules_agree_with_the_spec(shared):
-    spec = (shared / "spec" / "aimclr.md").read_text()
-    assert "1076 videos, 21,545 actions" in spec
-    assert "18,841 train / 2,704 test" in spec
-    assert "Part II 5,332 / 1,613" in spec
-    assert len(pku_mmd1.RELEASE.recordings) == 1076
-    assert len(pku_mmd2.RELEASE.recordings) == 1009
-    assert PKUMMD1.expected["xsub"] == (18841, 2704)
-    assert PKUMMD2.expected["xsub"] == (5332, 1613)
-    for release, cls in ((pku_mmd1.RELEASE, PKUMMD1), (pku_mmd2.RELEASE, PKUMMD2)):
-        for split, trains in release.trains.items():
-            count = sum(map(trains, release.recordings))
-            assert cls.expected_recordings[split] == (count, len(release.recordings) - count)
-    assert PKUMMD1.expected_recordings["xsub"] == (944, 132)
-    assert PKUMMD2.expected_recordings == {"xsub": (775, 234), "xview": (671, 338)}
-    assert len(set(pku.CLASSES)) == 51
 
 
 def test_command_line(tmp_path, source):

@@ -21,7 +21,7 @@ from datasets.synthetic import Synthetic
 from datasets.synthetic_actions import ACTIONS
 from datasets.synthetic_sessions import SESSIONS, perform_session, programme
 from datasets.synthetic_untrimmed import SyntheticUntrimmed, generate
-from datasets.untrimmed import open_recordings, segments, to_layout, write_recordings
+from datasets.untrimmed import open_recordings, segments, write_recordings
 from engine.config import BenchError
 from run_bench import main
 
@@ -222,20 +222,6 @@ def test_bad_recordings_are_named(tmp_path):
     ]
     with pytest.raises(BenchError, match=r"frame 1: label -2.*Mend"):
         data.prepare(None, lambda line: None, "stop")
-
-
-def test_joints_of_another_layout(tmp_path):
-    split = stream(tmp_path).load_untrimmed("subject=1,3")
-    mapped = to_layout(split, NTU25)
-    assert (mapped.layout, mapped.train.frames.shape) == (NTU25, (16, 1, 25, 3))
-    hand, wrist = KINECT20.joints.index("HandLeft"), KINECT20.joints.index("WristLeft")
-    np.testing.assert_array_equal(
-        mapped.train.frames[:, :, NTU25.joints.index("left_thumb")], split.train.frames[:, :, hand]
-    )
-    np.testing.assert_array_equal(
-        mapped.test.frames[:, :, NTU25.joints.index("left_wrist")], split.test.frames[:, :, wrist]
-    )
-    assert mapped.digest == split.digest
 
 
 def test_utkinect_streams(shared, tmp_path):
