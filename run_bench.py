@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,12 @@ from engine.options import Commands, complain, folder, listed, seeds
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 if TYPE_CHECKING:
-    import torch
-
     from datasets.check import CheckReport
+    from engine.plan import Plan
+    from engine.store import RunStore
+    from leaderboard.cells import Cell
+    from leaderboard.paper import Suite
+    from leaderboard.paper_tables import PaperTable
 
 _WIDTH = None if sys.stdout.isatty() else 160
 _EXAMPLES = """
@@ -41,7 +46,27 @@ Exit status: 0 all done, 1 a stage failed, 2 wrong usage, 130 interrupted (the s
 
 _results = folder("--results", "results", "Folder for everything that a run writes.")
 _data = folder("--data", "data", "Folder of prepared data.")
+_RUNNING = (
+    listed("--seeds", "0", "Seeds, each a run of its own.", seeds),
+    click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]"),
+    click.option(
+        "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
+    ),
+    click.option(
+        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME or frames=N."
+    ),
+    _results,
+    _data,
+    click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]"),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+    click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
+)
 _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip.  [default: 50]")
+
+
+def _running(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of commands that run stages."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_RUNNING), command)
 
 
 @click.group(
@@ -55,17 +80,7 @@ _frames = click.option("--frames", type=click.IntRange(2), help="Frames per clip
 @listed("--datasets", "synthetic", "Datasets: name, name/split, npz:FILE#RULE or form:PATH.")
 @listed("--targets", None, "Data to evaluate on by transfer and segmentation.  [default: the dataset's own]")
 @listed("--streams", "joint", "Streams: joint, bone, motion.")
-@listed("--seeds", "0", "Seeds, each a run of its own.", seeds)
-@click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]")
-@click.option(
-    "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
-)
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME or frames=N.")
-@_results
-@_data
-@click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing.")
+@_running
 @click.pass_context
 def main(ctx: click.Context, /, **options: Any) -> None:
     """Neutral benchmark of self-supervised skeleton action recognition: clips in, leaderboard out.
@@ -76,6 +91,8 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     paths = {"results": options["results"], "data": options["data"]}
     ctx.default_map = {
         "report": paths,
+        "compare": {"results": options["results"]},
+        "table": paths,
         "import-weights": paths,
         "data": {"prepare": paths, "check": paths, "export": paths},
     }
@@ -83,77 +100,24 @@ def main(ctx: click.Context, /, **options: Any) -> None:
         ctx.exit(_run(**options))
 
 
-def _run(
-    *,
-    only_plan: bool,
-    results: Path,
-    data: Path,
-    device: str | None,
-    threads: int | None,
-    methods: tuple[str, ...],
-    protocols: tuple[str, ...],
-    **request: Any,
-) -> int:
+def _run(*, data: Path, methods: tuple[str, ...], protocols: tuple[str, ...], **options: Any) -> int:
     _assert_own_datasets()
-    import torch
-
     from engine import registry
-    from engine.estimate import estimate
-    from engine.execute import execute
     from engine.plan import Request, build
-    from engine.progress import Reporter
-    from engine.show import plan_table, summary_line
-    from engine.store import RunStore
+    from engine.session import carry_out
 
-    if threads:
-        torch.set_num_threads(threads)
-    place = _device(device)
-    console = Console(width=_WIDTH)
-    reporter = Reporter(console)
-    store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"))
+    request = {name: value for name, value in options.items() if name in Request.__dataclass_fields__}
     wanted = Request(
         methods=registry.names("methods") if methods == ("all",) else methods,
         protocols=registry.names("protocols") if protocols == ("all",) else protocols,
         **request,
     )
-    plan = build(wanted, data, store, gpu=place.type == "cuda", tell=reporter.say)
-    guess = estimate(plan, store, place)
-    reporter.say(f"{_place_name(place)} · recipe {wanted.recipe} · results in {results}/", "bold")
-    for note in plan.notes:
-        reporter.say(note)
-    reporter.say(summary_line(plan, guess))
-    if only_plan:
-        console.print(plan_table(plan, guess))
-        return 0
-    summary = execute(plan, store, place, reporter)
-    if not plan.todo:
-        reporter.say("Nothing to do: every stage of this command is done.", "green")
-    _render(results, console)
-    if summary.failed:
-        reporter.say(f"{len(summary.failed)} stages failed or were skipped; the next run tries them again.", "red")
-    if summary.interrupted:
-        reporter.say("Interrupted. The same command continues where it stopped.", "yellow")
-        return 130
-    return 1 if summary.failed else 0
-
-
-def _device(name: str | None) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BenchError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise BenchError(f"--device {name}: only cpu and cuda are supported.")
-    return device
-
-
-def _place_name(device: torch.device) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return carry_out(
+        lambda store, gpu, tell: build(wanted, data, store, gpu=gpu, tell=tell),
+        lambda console: _render(options["results"], console),
+        width=_WIDTH,
+        **options,
+    )
 
 
 def _assert_own_datasets() -> None:
@@ -178,6 +142,114 @@ def _render(results: Path, console: Console) -> None:
 def report(results: Path) -> None:
     """Render the leaderboard from the records in RESULTS, running nothing."""
     _render(results, Console(width=_WIDTH))
+
+
+@main.command()
+@_results
+def compare(results: Path) -> None:
+    """Test differences, rank methods over data, and compare protocols, from the records in RESULTS."""
+    from leaderboard.comparison_report import write
+
+    Console(width=_WIDTH).print(write(results))
+
+
+@main.command()
+@click.argument("name")
+@listed("--datasets", None, "Some of the paper's (NAME, NAME=DATA), or others to stand in.  [default: the paper's]")
+@click.option("--render", "only_render", is_flag=True, help="Render what there is, and run nothing.")
+@_running
+@click.pass_context
+def table(ctx: click.Context, /, name: str, **options: Any) -> None:
+    """Fill in and render a paper's table NAME, such as actclr.t1; 'list' shows all of them.
+
+    Runs what is missing of it, then writes RESULTS/tables/NAME.md, .csv, .tex and .html.
+    """
+    from leaderboard import paper
+
+    ctx.exit(_table_list(**options) if name == "list" else _table(paper.find(name), **options))
+
+
+def _table(table: PaperTable, *, only_render: bool, **options: Any) -> int:
+    _assert_own_datasets()
+    from engine.session import carry_out
+    from leaderboard import paper, paper_board, render
+    from leaderboard.published import load
+
+    found, suite, plan = _plan_of(table, **options)
+    keys: set[str] | None = None
+
+    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
+        nonlocal keys
+        made: Plan = plan(store, gpu, tell)
+        keys = {job.stage.key for job in made.jobs}
+        return made
+
+    def show(console: Console) -> None:
+        filled = paper.fill(found, _cells(options), load(), suite, options["recipe"], options["budget"] or "", keys)
+        board, paths = paper_board.write(filled, options["results"] / "tables")
+        console.print(render.terminal([board], paper_board.LEGEND))
+        console.print(f"Written: {paths[0].with_suffix('')}.{{{','.join(p.suffix[1:] for p in paths)}}}", style="dim")
+
+    if plan and not only_render:
+        return carry_out(make, show, width=_WIDTH, **options)
+    show(Console(width=_WIDTH))
+    if not only_render:
+        complain("Nothing of this table can be run here; the letters say why.", "red")
+    return 0 if only_render else 1
+
+
+def _table_list(**options: Any) -> int:
+    from engine.store import RunStore
+    from leaderboard import paper, paper_board
+    from leaderboard.paper_tables import TABLES
+    from leaderboard.published import load
+
+    numbers, cells, rows = load(), _cells(options), []
+    for each in TABLES.values():
+        try:
+            found, suite, make = _plan_of(each, **options)
+            todo = (
+                str(len(make(RunStore(options["results"]), False, str).todo)) if make else paper.obstacle(found, suite)
+            )
+        except BenchError as error:
+            found, suite, todo = each, paper.NOTHING, str(error)
+        filled = paper.fill(found, cells, numbers, suite, options["recipe"], options["budget"] or "")
+        rows.append((filled, todo))
+    Console(width=_WIDTH).print(paper_board.overview(rows))
+    return 0
+
+
+def _cells(options: dict[str, Any]) -> list[Cell]:
+    from leaderboard.cells import aggregate
+    from leaderboard.collect import collect
+
+    return aggregate(collect(options["results"]))
+
+
+def _plan_of(
+    table: PaperTable, *, datasets: tuple[str, ...], data: Path, **options: Any
+) -> tuple[PaperTable, Suite, Any]:
+    """The table on the data asked for, what the suite has for it, and what plans it, if anything can be run."""
+    from engine.plan import Request
+    from engine.selection import lacks, lacks_data, place, select
+    from leaderboard import paper
+
+    if any(one.startswith("frames=") for one in options["sets"]):
+        raise BenchError("--set frames: a paper's table is about the frames that its data have by default.")
+    found, asked = paper.choose(table, datasets, lambda one: place(one, data))
+    places = {where for column in found.columns for where in (column.place, column.source) if where}
+    suite = paper.Suite(
+        lambda name: lacks("methods", name),
+        lambda name: lacks("protocols", name),
+        {where: lacks_data(asked.get(where, where), data) for where in places},
+    )
+    common: dict[str, Any] = {name: options[name] for name in ("seeds", "budget", "recipe", "sets")}
+    wanted = [Request(**(parts | common)) for parts in paper.requests(found, suite, asked)]
+
+    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
+        return select(wanted, lambda labels: paper.belongs(found, labels), data, store, gpu, tell)
+
+    return found, suite, make if wanted else None
 
 
 @main.command("import-weights")

@@ -14,36 +14,57 @@ import pandas as pd
 
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
-from datasets.forms_aimclr import read_aimclr
+from datasets.forms_aimclr import is_aimclr, read_aimclr
 from datasets.forms_ctrgcn import read_ctrgcn
 from datasets.forms_pyskl import read_pyskl
 from datasets.interchange import GROUPS, Interchange, prepare
+from datasets.prepare import Preparation
 from datasets.store import COLUMNS, Prepared
 from engine.config import BenchError, suggestion
 
-_READERS: Mapping[str, Callable[[Path], Interchange]] = {
-    "": read_aimclr,
-    ".npz": read_ctrgcn,
-    ".pkl": read_pyskl,
-    ".pickle": read_pyskl,
+FORMS: Mapping[str, Callable[[Path], Interchange]] = {
+    "aimclr": read_aimclr,
+    "ctrgcn": read_ctrgcn,
+    "pyskl": read_pyskl,
 }
+_SUFFIXES = {".npz": "ctrgcn", ".pkl": "pyskl", ".pickle": "pyskl"}
+
+
+def form_of(path: Path) -> tuple[str, Path]:
+    """Which form a path is in, and the path itself; the form is empty where nothing tells it.
+
+    A folder with the files of AimCLR is ``aimclr``, ``.npz`` is ``ctrgcn``, ``.pkl`` is ``pyskl``; ``FORM=PATH`` says it.
+
+    Raises:
+        BenchError: ``FORM=`` names none of them.
+    """
+    word, equals, rest = str(path).partition("=")
+    if equals and word.isidentifier() and not path.exists():
+        if word not in FORMS:
+            raise BenchError(f"There is no form {word!r}.{suggestion(word, FORMS)} Known: {', '.join(FORMS)}.")
+        return word, Path(rest)
+    if path.is_dir():
+        return "aimclr" if is_aimclr(path) else "", path
+    return _SUFFIXES.get(path.suffix.lower(), ""), path
 
 
 def read_form(path: Path) -> Interchange:
-    """Read an interchange form: a folder is AimCLR's, ``.npz`` CTR-GCN's, ``.pkl`` PYSKL's.
+    """Read an interchange form, told as by :func:`form_of`.
 
     Raises:
         BenchError: not there, none of the forms, or damaged.
     """
+    form, path = form_of(path)
     if not path.exists():
         raise BenchError(f"{path} does not exist; give a folder with *_position.npy, a .npz or a .pkl.")
-    suffix = "" if path.is_dir() else path.suffix.lower() or "none"
-    if suffix not in _READERS:
+    if not form and path.is_dir():
+        form = "aimclr"  # whose reader says what is missing
+    if not form or (form == "aimclr") != path.is_dir():
         raise BenchError(
             f"{path}: a folder with *_position.npy and *_label.pkl (AimCLR), a .npz (CTR-GCN) or a .pkl (PYSKL) is read; "
-            "of an .npy give its folder."
+            "of an .npy give its folder. Files with other endings: ctrgcn=PATH or pyskl=PATH."
         )
-    return _READERS[suffix](path)
+    return FORMS[form](path)
 
 
 class Form(Dataset):
@@ -53,6 +74,8 @@ class Form(Dataset):
       AimCLR, ActCLR, HiCLR); 300 raw frames are prepared, 50 prepared ones kept as they are;
     - ``NTU60_CS.npz``, ``NTU120_CSet.npz`` ... (CTR-GCN);
     - ``ntu60_3danno.pkl`` ... (PYSKL, MMAction2).
+
+    ``form:aimclr=PATH``, ``form:ctrgcn=PATH`` and ``form:pyskl=PATH`` say which it is.
     """
 
     title: ClassVar[str] = "NTU RGB+D or PKU-MMD as AimCLR, CTR-GCN or PYSKL prepared it (form:PATH#SPLIT)"
@@ -68,7 +91,7 @@ class Form(Dataset):
         """
         if not self.argument:
             raise BenchError("form needs a file or folder: form:PATH, or form:PATH#SPLIT, e.g. form:NTU60_CS.npz.")
-        path = Path(self.argument)
+        path = form_of(Path(self.argument))[1]
         if not path.exists():
             raise BenchError(f"form:{path}: there is no such file or folder.")
         return path
@@ -85,6 +108,7 @@ class Form(Dataset):
         path = self.path.resolve()
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         states = [f"{each} {each.stat().st_size} {each.stat().st_mtime_ns}" for each in files]
+        states += [form] if (form := form_of(Path(self.argument))[0]) != form_of(path)[0] else []
         key = hashlib.sha256("\n".join(states).encode(errors="surrogateescape")).hexdigest()[:16]
         return self.root / "form" / f"{key}-frames{self.frames}-v{self.version}"
 
@@ -102,9 +126,9 @@ class Form(Dataset):
         return super().prepared()
 
     def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> None:
-        found = read_form(self.path)
+        found = read_form(Path(self.argument))
         tell(f"{self.path}: form {found.form}, {len(found.samples)} clips, splits {', '.join(found.splits) or 'none'}")
-        prepare(self.folder, found, self.frames, self.version, on_bad)
+        prepare(self.folder, found, Preparation(frames=self.frames), self.version, on_bad)
 
     def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """The splits that the files hold."""

@@ -37,6 +37,12 @@ class _Part:
     labels: Sequence[int]
 
 
+def is_aimclr(folder: Path) -> bool:
+    """Whether a folder, or a folder in it, holds such files."""
+    names = [f"{word}_{kind}.npy" for word in _PARTS for kind in _KINDS]
+    return any((place / name).is_file() for place in (folder, *folder.iterdir()) for name in names)
+
+
 def read_aimclr(folder: Path) -> Interchange:
     """Read a folder with the four files of a split, or one with a folder per split (``xsub``, ``xview`` ...).
 

@@ -64,7 +64,7 @@ def read_ctrgcn(path: Path) -> Interchange:
         for part in shapes:
             yield from _stream(path, f"x_{part}")
 
-    return Interchange("ctrgcn", [path], samples, (split,), clips, faults=faults)
+    return Interchange("ctrgcn", [path], samples, (split,), clips, faults=faults, named=False)
 
 
 def _labels(path: Path, part: str) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -19,7 +20,7 @@ import pandas as pd
 
 from datasets.layout import NTU25
 from datasets.prepare import VERSION, BadClipError, Float, Preparation, as_they_are, inspect, prepare_clips
-from datasets.store import Finding, file_sha256, write_store
+from datasets.store import ClipFile, Finding, file_sha256, write_store
 from engine.config import BenchError, as_dict
 
 PERSONS = 2
@@ -53,6 +54,7 @@ class Interchange:
             the place of a clip that cannot be read.
         prepared: whether clips are centred, turned and resampled already.
         faults: row -> why the sample cannot be used, as far as the table tells.
+        named: whether ids are the names that the samples' makers gave them.
     """
 
     form: str
@@ -62,6 +64,12 @@ class Interchange:
     clips: Callable[[], Clips]
     prepared: bool = False
     faults: Mapping[int, str] = field(default_factory=dict)
+    named: bool = True
+
+
+def is_name(text: str) -> bool:
+    """Whether a sample is called as NTU RGB+D calls its own."""
+    return _NTU.fullmatch(text) is not None
 
 
 def split_name(text: str) -> str:
@@ -99,43 +107,55 @@ def table(
     return pd.DataFrame(content | {name: list(part) for name, part in parts.items()}), faults
 
 
-def prepare(folder: Path, found: Interchange, frames: int, version: int, on_bad: str) -> None:
+def prepare(
+    folder: Path,
+    found: Interchange,
+    rules: Preparation,
+    version: int,
+    on_bad: str,
+    classes: Sequence[str] = (),
+    remarks: Sequence[Finding] = (),
+) -> None:
     """Prepare clips as they come and write them as a store; what is prepared already is only resampled.
 
     Args:
         folder: where to.
         found: what a reader found.
-        frames: T.
+        rules: how clips are prepared that are not.
         version: of the dataset.
         on_bad: ``skip`` or ``stop``.
+        classes: their names, where they are known.
+        remarks: to be kept in the manifest.
 
     Raises:
         BenchError: a bad clip under ``stop``, or there is no good one.
     """
-    rules = as_they_are(frames) if found.prepared else Preparation(frames=frames)
+    rules = as_they_are(rules.frames) if found.prepared else rules
     rows: list[int] = []
     skipped: list[Finding] = []
     good = _good(found, on_bad, rows, skipped)
-    clips = np.empty((len(found.samples), PERSONS, frames, len(NTU25), 3), np.float32)
     lengths: list[int] = []
-    while chunk := list(islice(good, _CHUNK)):
-        offsets = np.cumsum([0, *map(len, chunk)])
-        start = len(lengths)
-        clips[start : start + len(chunk)], used = prepare_clips(np.concatenate(chunk), offsets, NTU25, rules)
-        lengths += used.tolist()
-    if not lengths:
-        raise BenchError(f"{found.files[0]}: none of {len(skipped)} clips is usable. The first: {skipped[0]}.")
-    samples = found.samples.iloc[rows].reset_index(drop=True)
-    samples.insert(2, "length", lengths)
-    manifest = {
-        "version": version,
-        "rules": {"version": VERSION, **as_dict(rules)},
-        "source": _source(found.files) | {"form": found.form},
-        "skipped": [asdict(finding) for finding in skipped],
-        "remarks": [],
-    }
-    classes = [f"class {number}" for number in range(int(samples["label"].max()) + 1)]
-    write_store(folder, clips[: len(lengths)], samples, NTU25, classes, manifest)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        with ClipFile(Path(work) / "clips.npy", (PERSONS, rules.frames, len(NTU25), 3)) as clips:
+            while chunk := list(islice(good, _CHUNK)):
+                offsets = np.cumsum([0, *map(len, chunk)])
+                ready, used = prepare_clips(np.concatenate(chunk), offsets, NTU25, rules)
+                clips.append(ready)
+                lengths += used.tolist()
+        if not lengths:
+            raise BenchError(f"{found.files[0]}: none of {len(skipped)} clips is usable. The first: {skipped[0]}.")
+        samples = found.samples.iloc[rows].reset_index(drop=True)
+        samples.insert(2, "length", lengths)
+        manifest = {
+            "version": version,
+            "rules": {"version": VERSION, **as_dict(rules)},
+            "source": _source(found.files) | {"form": found.form},
+            "skipped": [asdict(finding) for finding in skipped],
+            "remarks": [asdict(finding) for finding in remarks],
+        }
+        names = classes or [f"class {number}" for number in range(int(samples["label"].max()) + 1)]
+        write_store(folder, clips, samples, NTU25, names, manifest)
 
 
 def _good(found: Interchange, on_bad: str, rows: list[int], skipped: list[Finding]) -> Iterator[Float]:

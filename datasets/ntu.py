@@ -19,15 +19,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datasets.base import Cut, Dataset, OnBad
+from datasets.base import Dataset, OnBad
 from datasets.entries import Entry
 from datasets.layout import NTU25
 from datasets.ntu_bodies import PERSONS, SELECTIONS
 from datasets.ntu_files import absent_from, find_files, missing_lists, read_missing, table
+from datasets.ntu_forms import is_form, prepare_form
 from datasets.ntu_raw import parse
+from datasets.ntu_release import Release
 from datasets.parts import Arrays, make_parts, workshop
 from datasets.prepare import VERSION, BadClipError, Preparation, inspect, prepare_clips
-from datasets.store import Finding, write_store
+from datasets.store import ClipFile, Finding, write_store
 from engine.config import BenchError, as_dict, digest, suggestion
 
 PREPARATIONS: Mapping[str, Mapping[str, str]] = {
@@ -40,42 +42,6 @@ LISTED = "on the list of samples with missing skeletons"
 NO_BODY = "no body in any frame"
 BAD = "bad, see skipped"
 ABSENT = "not in the source, though other files of its recording are"
-
-
-@dataclass(frozen=True)
-class Release:
-    """What is known of a dataset.
-
-    Attributes:
-        title: its name.
-        setups: it consists of setups 1 to this.
-        classes: class names, index = action number - 1.
-        training: split name -> sample column and the values that train.
-        recorded: split name -> training and test files, those without skeletons included.
-        listed: length of the official list of samples with missing skeletons.
-    """
-
-    title: str
-    setups: int
-    classes: tuple[str, ...]
-    training: Mapping[str, tuple[str, tuple[int, ...]]]
-    recorded: Mapping[str, tuple[int, int]]
-    listed: int
-
-    @property
-    def files(self) -> int:
-        """Files of the complete dataset."""
-        return sum(next(iter(self.recorded.values())))
-
-
-def cut(release: Release, samples: pd.DataFrame, split: str, name: str) -> Cut:
-    """See :meth:`Dataset.cut`."""
-    if split not in release.training:
-        known = ", ".join(release.training)
-        raise BenchError(f"{name} has no split {split!r}.{suggestion(split, release.training)} Known: {known}.")
-    column, values = release.training[split]
-    train = np.isin(samples[column].to_numpy(np.int64), values)
-    return Cut(split, train, ~train, column)
 
 
 def settings(dataset: Dataset) -> tuple[str, Preparation]:
@@ -105,13 +71,17 @@ def prepare(
     """Read, select bodies, prepare and store; see :meth:`Dataset.prepare`.
 
     A list of samples with missing skeletons in the source (``*missing*skeleton*.txt``) decides what is left out as such;
-    without one, files without any body are.
+    without one, files without any body are. A source in one of the forms of ``datasets/form.py`` is read as that.
     """
     bodies, rules = settings(dataset)
     if source is None:
         raise BenchError(
-            f"{dataset.name} needs --source PATH: the folder or zip with the files SsssCcccPpppRrrrAaaa.skeleton."
+            f"{dataset.name} needs --source PATH: the folder or zip with the files SsssCcccPpppRrrrAaaa.skeleton, or what "
+            "others have prepared from them (the folder with *_position.npy, NTU60_CS.npz, ntu60_3danno.pkl ...)."
         )
+    if is_form(source):
+        prepare_form(dataset, release, rules, source, tell, on_bad)
+        return
     files, bad, others = find_files(source, release.setups, release.title)
     lists = missing_lists(source)
     listed: frozenset[str] = frozenset().union(*map(read_missing, lists))
@@ -129,9 +99,11 @@ def prepare(
     }
     with workshop(dataset.folder, digest(plan)) as work:
         parts = make_parts(work, tasks, partial(_read_part, bodies, rules), dataset.processes, tell)
-        with closing(parts), (work / "clips.raw").open("wb") as raw:
+        clips = ClipFile(work / "clips.npy", (PERSONS, rules.frames, len(NTU25), 3))
+        with closing(parts), clips:
             for task, part in zip(tasks, parts, strict=True):
-                raw.write(harvest.take(task, part, bool(lists)))
+                harvest.take(task, part, bool(lists))
+                clips.append(part["clips"])
                 if on_bad == "stop" and harvest.skipped:
                     raise BenchError(f"{harvest.skipped[0]}. Mend the file, or skip bad clips.")
         if not harvest.stems:
@@ -157,8 +129,6 @@ def prepare(
             "source": {"name": source.name, "sha256": harvest.checksum.hexdigest(), "files": len(files)},
             **{kind: [asdict(found) for found in getattr(harvest, kind)] for kind in ("skipped", "missing", "remarks")},
         }
-        shape = (len(samples), PERSONS, rules.frames, len(NTU25), 3)
-        clips = np.memmap(work / "clips.raw", np.float32, "r", shape=shape)
         write_store(dataset.folder, clips, samples, NTU25, release.classes, manifest)
 
 
@@ -179,8 +149,8 @@ class _Harvest:
         (self.skipped if reason == BAD else self.missing).append(Finding(file.place, text))
         self.lost[reason].append(file.stem)
 
-    def take(self, files: Sequence[Entry], part: Arrays, has_list: bool) -> bytes:
-        """Note a part of :func:`_read_part` and return its clips."""
+    def take(self, files: Sequence[Entry], part: Arrays, has_list: bool) -> None:
+        """Note a part of :func:`_read_part`."""
         for index, reason, text in json.loads(str(part["notes"])):
             if not reason:
                 self.remarks.append(Finding(files[index].place, text))
@@ -191,7 +161,6 @@ class _Harvest:
         self.stems += [files[index].stem for index in part["kept"]]
         self.lengths += part["length"].tolist()
         self.checksum.update(str(part["sha256"]).encode())
-        return bytes(part["clips"].data)
 
 
 def _read_part(bodies: str, rules: Preparation, files: Sequence[Entry]) -> Arrays:
@@ -257,5 +226,5 @@ def _account(
 
 def _count(release: Release, samples: pd.DataFrame, split: str) -> NDArray[np.int64]:
     """Training and test samples of a split, (2,)."""
-    parts = cut(release, samples, split, release.title)
+    parts = release.cut(samples, split, release.title)
     return np.array([parts.train.sum(), parts.test.sum()])

@@ -16,6 +16,8 @@ import pandas as pd
 from datasets import ntu, ntu60
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
+from datasets.ntu_release import Release
+from engine.config import BenchError
 
 SUBJECTS = (
     *ntu60.SUBJECTS,
@@ -38,7 +40,7 @@ CLASSES = (
 )  # fmt: skip
 """Class names, index = label = action number of the file name - 1."""
 
-RELEASE = ntu.Release(
+RELEASE = Release(
     title="NTU RGB+D 120",
     setups=32,
     classes=CLASSES,
@@ -71,14 +73,24 @@ class NTU120(Dataset):
     }
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
-        """Prepare from a folder or zip of ``.skeleton`` files; see :meth:`Dataset.prepare`."""
+        """Prepare from a folder or zip of ``.skeleton`` files, or a form of others; see :meth:`Dataset.prepare`."""
         ntu.prepare(self, RELEASE, source, tell, on_bad)
         return self.check()
+
+    def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
+        """See :meth:`Dataset.split_names`."""
+        official = RELEASE.split_names(samples)
+        return (*official, *(name + _ADDED for name in official)) if "setup" in samples else official
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
         if split not in self.splits or not split.endswith(_ADDED):
-            return ntu.cut(RELEASE, samples, split, self.name)
-        whole = ntu.cut(RELEASE, samples, split.removesuffix(_ADDED), self.name)
+            return RELEASE.cut(samples, split, self.name)
+        whole = RELEASE.cut(samples, split.removesuffix(_ADDED), self.name)
+        if "setup" not in samples:
+            raise BenchError(
+                f"{self.name} was prepared from a file that does not name its clips, so nobody knows which of them are NTU "
+                f"RGB+D's. Prepare {self.name} from the raw files, or a form that names its clips."
+            )
         added = samples["setup"].to_numpy(np.int64) > ntu60.RELEASE.setups
         return Cut(split, whole.train & added, whole.test & added, whole.group)

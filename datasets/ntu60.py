@@ -11,6 +11,7 @@ import pandas as pd
 from datasets import ntu
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
+from datasets.ntu_release import Release
 
 SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
 """Training performers of ``xsub`` (aimclr.md 1.3)."""
@@ -27,7 +28,7 @@ CLASSES = (
 )  # fmt: skip
 """Class names, index = label = action number of the file name - 1."""
 
-RELEASE = ntu.Release(
+RELEASE = Release(
     title="NTU RGB+D",
     setups=17,
     classes=CLASSES,
@@ -50,10 +51,14 @@ class NTU60(Dataset):
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (40091, 16487), "xview": (37646, 18932)}
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
-        """Prepare from a folder or zip of ``.skeleton`` files; see :meth:`Dataset.prepare`."""
+        """Prepare from a folder or zip of ``.skeleton`` files, or a form of others; see :meth:`Dataset.prepare`."""
         ntu.prepare(self, RELEASE, source, tell, on_bad)
         return self.check()
 
+    def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
+        """See :meth:`Dataset.split_names`."""
+        return RELEASE.split_names(samples)
+
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
-        return ntu.cut(RELEASE, samples, split, self.name)
+        return RELEASE.cut(samples, split, self.name)

@@ -15,7 +15,10 @@ from engine.config import BenchError
 
 SUFFIX = ".skeleton"
 FORM = "SsssCcccPpppRrrrAaaa.skeleton"
-_OTHERS = "What others have prepared (.npy, .npz, .pkl) is a dataset of its own: --datasets form:PATH."
+_OTHERS = (
+    "What others have prepared is read as well: give the folder with *_position.npy, the .npz or the .pkl itself (or use it "
+    "as a dataset of its own: --datasets form:PATH)."
+)
 SETUPS_60, ACTIONS_60 = 17, 60
 """Setups 1 to 17 record actions 1 to 60, which are NTU RGB+D; setups 18 to 32 record actions 61 to 120."""
 PERFORMERS_60 = 40

@@ -157,9 +157,51 @@ class Prepared(Store):
         )
 
 
+class ClipFile:
+    """An ``.npy`` file of clips that grows row by row, so that memory does not grow with it; a context manager.
+
+    What it holds at the end has the bytes that ``numpy.save`` would have written.
+
+    Args:
+        path: where to; an older file is replaced.
+        row: shape of one clip, (M, T, V, C).
+    """
+
+    def __init__(self, path: Path, row: tuple[int, ...]) -> None:
+        self.path = path
+        self.row = row
+        self.count = 0
+
+    def __enter__(self) -> ClipFile:
+        self._file = self.path.open("wb")
+        self._write_header()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.seek(0)
+        self._write_header()  # numpy leaves room in it for any number of rows
+        self._file.close()
+
+    def append(self, clips: NDArray[np.float32]) -> None:
+        """Add clips (n, M, T, V, C).
+
+        Raises:
+            ValueError: they are of another shape.
+        """
+        if clips.shape[1:] != self.row:
+            raise ValueError(f"clips {clips.shape}, expected {self.row} each")
+        self._file.write(np.ascontiguousarray(clips, np.float32).data)
+        self.count += len(clips)
+
+    def _write_header(self) -> None:
+        shape = (self.count, *self.row)
+        header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
 def write_store(
     folder: Path,
-    clips: NDArray[np.float32],
+    clips: NDArray[np.float32] | ClipFile,
     samples: pd.DataFrame,
     layout: Layout,
     classes: Sequence[str],
@@ -170,7 +212,7 @@ def write_store(
 
     Args:
         folder: where to.
-        clips: (N, M, T, V, C), metres.
+        clips: (N, M, T, V, C), metres; a closed file on the same disk is moved into the store, not copied.
         samples: N rows with the columns ``id`` (unique), ``label``, ``length`` and any others.
         layout: skeleton layout.
         classes: class names, index = label.
@@ -184,25 +226,29 @@ def write_store(
     Raises:
         ValueError: clips, samples, layout and classes do not belong together.
     """
-    if clips.ndim != 5 or clips.shape[0] != len(samples) or clips.shape[3] != len(layout):
-        raise ValueError(f"clips {clips.shape} do not fit {len(samples)} samples of {len(layout)} joints")
+    shape = (clips.count, *clips.row) if isinstance(clips, ClipFile) else clips.shape
+    if len(shape) != 5 or shape[0] != len(samples) or shape[3] != len(layout):
+        raise ValueError(f"clips {shape} do not fit {len(samples)} samples of {len(layout)} joints")
     if missing := [name for name in COLUMNS if name not in samples]:
         raise ValueError(f"sample table without {missing}")
     if len(samples) and not 0 <= samples["label"].min() <= samples["label"].max() < len(classes):
         raise ValueError(f"labels outside 0..{len(classes) - 1}")
-    files = {"clips": np.ascontiguousarray(clips, np.float32), **(arrays or {})}
-    return write_arrays(folder, files, samples, layout, classes, {"shape": list(clips.shape), **manifest})
+    stored = clips if isinstance(clips, ClipFile) else np.ascontiguousarray(clips, np.float32)
+    files = {"clips": stored, **(arrays or {})}
+    return write_arrays(folder, files, samples, layout, classes, {"shape": list(shape), **manifest})
 
 
 def write_arrays(
     folder: Path,
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any] | ClipFile],
     samples: pd.DataFrame,
     layout: Layout,
     classes: Sequence[str],
     manifest: Mapping[str, Any],
 ) -> str:
     """Write arrays and what is known about them; the folder appears complete or not at all, and replaces an older one.
+
+    A closed file of clips is moved into the folder, so it has to lie on the same disk.
 
     Returns:
         The digest of the data.
@@ -211,7 +257,11 @@ def write_arrays(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         for name, values in arrays.items():
-            np.save(temporary / f"{name}.npy", values, allow_pickle=False)
+            path = temporary / f"{name}.npy"
+            if isinstance(values, ClipFile):
+                values.path.replace(path)
+            else:
+                np.save(path, values, allow_pickle=False)
         samples.to_csv(temporary / "samples.csv", index=False, lineterminator="\n")
         content = {
             "format": FORMAT,

@@ -76,6 +76,14 @@ class Encoder(nn.Module, ABC):
         """
         return weighted_average(maps, weights).mean(dim=1)
 
+    def levels_above(self, name: str) -> int:
+        """Levels of the network between the parameter ``name`` and the features: 0 at the top, most at the input.
+
+        Layer decay multiplies a parameter's learning rate once for each. An encoder whose parameters all are at level 0, as
+        here, knows no layer decay.
+        """
+        return 0
+
     def flops(self) -> int:
         """Floating-point operations (2 per multiply-add) of one clip's forward pass with all persons, as torch counts them."""
         from torch.utils.flop_counter import FlopCounterMode

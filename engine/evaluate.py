@@ -137,6 +137,8 @@ class _Run:
                 self.bench.device,
                 after_last=after_last,
                 after_epoch=after_epoch,
+                rate=asked.rate,
+                warmup_epochs=asked.warmup_epochs,
             )
             checkpoint = self.bench.store.checkpoint(self.stage, self.draw.name)
             self.curve += train.fit(training, seed=self.seed, checkpoint=checkpoint, report=report)

@@ -44,8 +44,9 @@ def seed_of(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def optimiser(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser that a train config describes."""
+def optimiser(groups: list[list[nn.Parameter]], config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser that a train config describes, with a learning rate of its own for every group of parameters."""
+    parameters = [{"params": group} for group in groups]
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
@@ -53,7 +54,7 @@ def optimiser(parameters: list[nn.Parameter], config: TrainConfig) -> torch.opti
     return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
 
 
-def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> float:
+def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int, warmup_epochs: int = 0) -> float:
     """Learning rate of a step.
 
     Args:
@@ -61,8 +62,10 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
         epoch: 1-based; the step schedule decays in epochs *after* a milestone, as the released code.
         step: steps done before this one.
         steps: steps of the whole run.
+        warmup_epochs: the rate of epoch e is e / ``warmup_epochs`` of itself until it is all of it.
     """
-    lr = config.lr * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    base = config.lr * min(1.0, epoch / max(warmup_epochs, 1))
+    lr = base * min(1.0, (step + 1) / max(config.warmup_steps, 1))
     if config.schedule == "step":
         return lr * config.gamma ** sum(epoch > milestone for milestone in config.milestones)
     if step < config.warmup_steps:
@@ -93,6 +96,8 @@ class Training:
         after_step: called after the optimiser's step.
         after_last: called once after the last epoch, before the last checkpoint.
         after_epoch: numbers to add to the epoch's row of the curve; must leave the network as it was.
+        rate: what the learning rate of the parameter of that name is multiplied by.
+        warmup_epochs: linear warm-up in steps of an epoch, see :func:`learning_rate`.
     """
 
     network: nn.Module
@@ -104,6 +109,8 @@ class Training:
     after_step: Callable[[Step], None] = lambda step: None
     after_last: Callable[[], None] = lambda: None
     after_epoch: Callable[[int], Mapping[str, float]] = lambda epoch: {}
+    rate: Callable[[str], float] = lambda name: 1.0
+    warmup_epochs: int = 0
 
 
 def pretrain(
@@ -182,7 +189,11 @@ def fit(
     device = training.device
     generator = Generator(device)
     trainable = [p for p in network.parameters() if p.requires_grad]
-    optim = optimiser(trainable, config)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(training.rate(name), []).append(parameter)
+    optim = optimiser(list(groups.values()), config)
     per_epoch = len(list(batches(count, config, Generator(device))))
     steps = per_epoch * config.epochs
     curve: list[dict[str, float]] = []
@@ -196,9 +207,9 @@ def fit(
         started = time.perf_counter()
         for number, index in enumerate(batches(count, config, generator)):
             step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
-            lr = learning_rate(config, epoch, step.index, steps)
-            for group in optim.param_groups:
-                group["lr"] = lr
+            lr = learning_rate(config, epoch, step.index, steps, training.warmup_epochs)
+            for group, factor in zip(optim.param_groups, groups, strict=True):
+                group["lr"] = lr * factor
             losses = training.losses(index, step)
             loss = torch.stack(list(losses.values())).sum()
             values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}

@@ -47,15 +47,8 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
         "html": render.page(boards, source),
     }
     for suffix, text in files.items():
-        _replace(results / f"leaderboard.{suffix}", text)
+        render.replace(results / f"leaderboard.{suffix}", text)
     where = f"Written: {results / 'leaderboard'}.{{{','.join(files)}}}" + "".join(
         f", {results / one}" for one in [picture, *more] if one
     )
     return Group(render.terminal(boards), Text(where, style="dim"))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file that a reader sees either as it was or whole."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)

@@ -14,14 +14,14 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from leaderboard.tables import FACTS, LEGEND, Entry, Row, Table
+from leaderboard.tables import LEGEND, Entry, Row, Table
 
 _TIED = "≈"
 
 
-def terminal(boards: Sequence[Table]) -> RenderableType:
+def terminal(boards: Sequence[Table], legend: str = LEGEND) -> RenderableType:
     """A renderable for a rich console; narrow ones lose the least important columns."""
-    return Group(*(_Fitting(board) for board in boards), Text(LEGEND, style="dim"))
+    return Group(*(_Fitting(board) for board in boards), Text(legend, style="dim"))
 
 
 class _Fitting:
@@ -45,7 +45,7 @@ class _Fitting:
         grid.add_column("Method", overflow="fold", max_width=30)
         for column in board.columns:
             grid.add_column(Text(column), max_width=24, overflow="fold")
-        for fact in FACTS[:facts]:
+        for fact in board.facts[:facts]:
             grid.add_column(fact, justify="left" if fact == "Encoder" else "right")
         if runs:
             grid.add_column("Runs", style="dim", overflow="fold", max_width=40)
@@ -70,11 +70,11 @@ def _entry_text(entry: Entry) -> Text:
     return Text.assemble((entry.text, "bold" if entry.mark == "best" else ""), mark, (more, "dim"))
 
 
-def markdown(boards: Sequence[Table], figure: str = "") -> str:
+def markdown(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
     """A Markdown document; ``figure`` is the path of a picture relative to it."""
-    parts = ["# Leaderboard\n"] + ([f"![Top-1 accuracy of all methods and protocols]({figure})\n"] if figure else [])
+    parts = [f"# {_md(title)}\n"] + ([f"![Top-1 accuracy of all methods and protocols]({figure})\n"] if figure else [])
     for board in boards:
-        heads = ["Method", *board.columns, *FACTS, "Runs"]
+        heads = ["Method", *board.columns, *board.facts, "Runs"]
         align = ["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2
         rows = [
             [
@@ -88,7 +88,7 @@ def markdown(boards: Sequence[Table], figure: str = "") -> str:
         lines = [[_md(head) for head in heads], align, *rows]
         parts.append(f"## {_md(board.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
         parts.append(f"{_md(board.note)}\n")
-    return "\n".join([*parts, LEGEND, ""])
+    return "\n".join([*parts, legend, ""])
 
 
 def _md(text: str) -> str:
@@ -109,19 +109,19 @@ _LATEX = {
 }  # fmt: skip
 
 
-def latex(boards: Sequence[Table]) -> str:
+def latex(boards: Sequence[Table], legend: str = LEGEND) -> str:
     r"""LaTeX tables for ``\input``; they need booktabs. Run keys stand in comments."""
-    return "% Needs \\usepackage{booktabs}\n" + "\n".join(map(_latex_table, boards))
+    return "% Needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(board, legend) for board in boards)
 
 
-def _latex_table(board: Table) -> str:
+def _latex_table(board: Table, legend: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_tex(board.title)}. {_tex(board.note)} {_tex(LEGEND)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(board.columns) + 3)}l}}",
+        rf"\caption{{{_tex(board.title)}. {_tex(board.note)} {_tex(legend)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(board.columns) + len(board.facts) - 1)}l}}",
         r"\toprule",
-        " & ".join(map(_tex, ("Method", *board.columns, *FACTS))) + r" \\",
+        " & ".join(map(_tex, ("Method", *board.columns, *board.facts))) + r" \\",
         r"\midrule",
     ]
     for row, last in zip(board.rows, _section_ends(board.rows), strict=True):
@@ -143,10 +143,18 @@ def _tex_entry(entry: Entry) -> str:
     return rf"{text}{tied} {{\scriptsize {_tex(more)}}}" if more else text
 
 
-def page(boards: Sequence[Table], figure: str = "") -> str:
+def page(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
     """A self-contained page; ``figure`` is the source of a picture, e.g. a data URL."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html").render(boards=boards, facts=FACTS, legend=LEGEND, figure=figure) + "\n"
+    template = environment.get_template("page.html")
+    return template.render(boards=boards, title=title, legend=legend, figure=figure) + "\n"
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file that a reader sees either as it was or whole."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text, encoding="utf-8", newline="\n")
+    draft.replace(path)

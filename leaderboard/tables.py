@@ -94,6 +94,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    facts: tuple[str, ...] = FACTS
     measure: str = "top-1 accuracy"
     charted: int = 0
 
@@ -136,7 +137,7 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
             note += f", {facts['fps']:g} frames per second" if "fps" in facts else ""
             note += f", every {facts['subsample']}. frame." if facts["subsample"] > 1 else "."
     note += f" Sorted by {next(iter(_MEASURES.values()))}."
-    return Table(title, tuple(_MEASURES.values()), rows, note, "segmentation", _CHARTED)
+    return Table(title, tuple(_MEASURES.values()), rows, note, measure="segmentation", charted=_CHARTED)
 
 
 def _title(bench: Bench) -> str:

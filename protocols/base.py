@@ -66,6 +66,8 @@ class NetworkTraining:
             drawn from the generator. The loop draws the batches, so that no label is left out.
         scores: (n, classes) of the test clips as the network stands, for the curve.
         full_length: an epoch shows as many clips as the whole training part has, however few are labelled.
+        rate: what the learning rate of the network's parameter of that name is multiplied by (layer decay).
+        warmup_epochs: linear warm-up of the learning rate in steps of an epoch.
     """
 
     network: nn.Module
@@ -73,6 +75,8 @@ class NetworkTraining:
     losses: Callable[[Tensor, Generator], Mapping[str, Tensor]]
     scores: Callable[[], Tensor]
     full_length: bool = False
+    rate: Callable[[str], float] = lambda name: 1.0
+    warmup_epochs: int = 0
 
 
 @dataclass(frozen=True)

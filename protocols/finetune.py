@@ -14,7 +14,7 @@ from datasets.augment import OPERATIONS, AugmentConfig, augment
 from datasets.clips import from_storage, to_storage
 from datasets.streams import to_stream
 from encoders.base import Encoder
-from engine.config import Config, Overrides, TrainConfig, knob
+from engine.config import BenchError, Config, Overrides, TrainConfig, knob
 from protocols.base import EncoderContext, Needs, NetworkTraining, Outcome, Protocol
 
 _INIT_STD = 0.02
@@ -45,6 +45,13 @@ class FinetuneConfig(Config):
     strength: AugmentConfig = knob(AugmentConfig(), "strengths of the augmentations")
     mode: Literal["train", "eval"] = knob(
         "train", "eval freezes BatchNorm statistics and dropout while training, as AimCLR's code does; aimclr.md 5.3"
+    )
+
+    layer_decay: float = knob(
+        1.0, "a layer's learning rate is this times that of the layer above it; 0.8 in MAMP, igm.md 4", gt=0, le=1
+    )
+    warmup_epochs: int = knob(
+        0, "linear warm-up, the rate stays the same within an epoch; 5 in HiCLR, hiclr.md 4.3", unit="epochs", ge=0
     )
 
     @field_validator("augment")
@@ -100,6 +107,23 @@ class Classifier(nn.Module):
         return logits
 
 
+def layer_rates(network: Classifier, decay: float) -> dict[str, float]:
+    """What the learning rate of every parameter is multiplied by: ``decay`` for each level of the encoder above it.
+
+    Raises:
+        BenchError: the encoder does not tell the levels of its parameters, so that nothing would decay.
+    """
+    levels = {
+        name: network.encoder.levels_above(name.removeprefix("encoder.")) if name.startswith("encoder.") else 0
+        for name, _ in network.named_parameters()
+    }
+    if decay < 1 and not any(levels.values()):
+        raise BenchError(
+            f"layer_decay={decay:g} has no effect on {type(network.encoder).__name__}, which has no levels; leave it at 1."
+        )
+    return {name: decay**level for name, level in levels.items()}
+
+
 class Finetune(Protocol[EncoderContext]):
     """Every weight trained on all labels; the row of a freshly initialised encoder is the supervised one.
 
@@ -110,10 +134,17 @@ class Finetune(Protocol[EncoderContext]):
     title: ClassVar[str] = "whole network trained on all labels"
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = FinetuneConfig
-    budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {**QUICK, "train.epochs": 6}}
+    budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {**QUICK, "train.epochs": 6, "warmup_epochs": 0}}
     presets: ClassVar[Mapping[str, Overrides]] = {
         "augmented": {"augment": ("crop", "shear")},
         "aimclr": {"mode": "eval"},
+        "hiclr": {"train.epochs": 70, "train.batch": 64, "train.milestones": (29, 54), "warmup_epochs": 5},
+        "hiclr-transformer": {
+            "train.weight_decay": 5e-4,
+            "train.milestones": (34, 54),
+            "warmup_epochs": 5,
+            "augment": ("crop", "shear"),
+        },
     }
     needs: Needs = "encoder"
     config: FinetuneConfig
@@ -151,7 +182,17 @@ class Finetune(Protocol[EncoderContext]):
         def scores() -> Tensor:
             return network.scores(test)
 
-        context.train(NetworkTraining(network, config.train, losses, scores, full_length))
+        context.train(
+            NetworkTraining(
+                network,
+                config.train,
+                losses,
+                scores,
+                full_length,
+                rate=layer_rates(network, config.layer_decay).__getitem__,
+                warmup_epochs=config.warmup_epochs,
+            )
+        )
         return Outcome(scores(), facts=self._facts())
 
     def _facts(self) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -15,7 +16,6 @@ from torch.nn import functional
 from engine.config import Config, Overrides, knob
 from protocols.base import EvalContext, Outcome, Protocol
 
-_INIT_STD = 0.02
 _REPORT_EVERY = 5
 
 Report = Callable[[int, float, Tensor], None]
@@ -39,10 +39,12 @@ class LinearConfig(Config):
     weight_decay: _Grid = knob((0.0, 1e-3, 1e-2), "weight decays tried, on weights and biases as torch.optim.SGD does")
     epochs: int = knob(100, "passes over the training features; aimclr.md 5.2", ge=1)
     milestones: tuple[int, ...] = knob((80,), "multiply lr by 0.1 in epochs after these (1-based); aimclr.md 5.2")
+    schedule: Literal["step", "cosine"] = knob("step", "step, or a half cosine to 0 over all steps (igm.md 4)")
     momentum: float = knob(0.9, "SGD momentum, no Nesterov", ge=0, lt=1)
     batch: int = knob(128, "features per step", ge=1)
     drop_last: bool = knob(False, "drop the last incomplete batch, unless it is the only one")
     standardise: bool = knob(True, "zero mean and unit variance by the statistics of the training features")
+    init_std: float = knob(0.02, "standard deviation of the initial weights, biases 0; aimclr.md 5.2", ge=0)
 
 
 class Linear(Protocol[EvalContext]):
@@ -50,7 +52,8 @@ class Linear(Protocol[EvalContext]):
 
     The grid is trained on ``context.fit``, the best trial by top-1 on ``context.held_out`` (of equals the one with the
     lower loss there) is trained again on all of train, and its last epoch counts. ``linear:aimclr`` and
-    ``linear:actclr`` are the papers' own recipes: raw features, one setting, no choice.
+    ``linear:actclr`` are the papers' own recipes: raw features, one setting, no choice. ``linear:mamp`` is that of the masked
+    transformers: standardised features in the place of its BatchNorm, and none of its augmentation, since features are cached.
     """
 
     title: ClassVar[str] = "linear classifier on frozen features, grid chosen on validation"
@@ -60,6 +63,7 @@ class Linear(Protocol[EvalContext]):
     presets: ClassVar[Mapping[str, Overrides]] = {
         "aimclr": {"lr": 3.0, "weight_decay": 0.0, "standardise": False, "drop_last": True},
         "actclr": {"lr": 24.0, "weight_decay": 0.0, "standardise": False, "batch": 1024},
+        "mamp": {"lr": 0.1, "weight_decay": 0.0, "batch": 256, "schedule": "cosine", "init_std": 0.01},
     }
     config: LinearConfig
 
@@ -137,7 +141,7 @@ def train(
         classes: number of classes.
         trials: G pairs of learning rate and weight decay.
         config: everything else.
-        seed: of the initial weights, N(0, 0.02) with biases 0, and of the shuffling.
+        seed: of the initial weights and of the shuffling.
         report: called after every epoch.
 
     Returns:
@@ -145,7 +149,7 @@ def train(
     """
     count, width = features.shape
     generator = torch.Generator().manual_seed(seed)
-    initial = torch.randn(width, 1, classes, generator=generator) * _INIT_STD
+    initial = torch.randn(width, 1, classes, generator=generator) * config.init_std
     initial[-1] = 0
     weights = initial.to(features.device).repeat(1, len(trials), 1).flatten(1)
     velocity = torch.zeros_like(weights)
@@ -153,8 +157,9 @@ def train(
     targets = functional.one_hot(labels, classes).to(features.dtype)
     batch = min(config.batch, count)
     used = count - count % batch if config.drop_last else count
+    steps = -(-used // batch) * config.epochs
+    step = 0
     for epoch in range(1, config.epochs + 1):
-        step_size = -rate * 0.1 ** sum(epoch > milestone for milestone in config.milestones)
         order = torch.randperm(count, generator=generator).to(features.device)
         total = torch.zeros((), device=features.device)
         for rows in torch.split(order[:used], batch):
@@ -166,10 +171,18 @@ def train(
             gradient = log_likelihood.clamp_(min=-40).exp_().sub_(target).flatten(1)
             velocity.addmm_(inputs.T, gradient, beta=config.momentum, alpha=1 / len(rows))
             velocity.addcmul_(weights, decay)
-            weights.addcmul_(velocity, step_size)
+            weights.addcmul_(velocity, -rate * _fall(config, epoch, step / steps))
+            step += 1
         if report:
             report(epoch, float(total) / (used * len(trials)), weights.view(width, -1, classes))
     return weights.view(width, -1, classes)
+
+
+def _fall(config: LinearConfig, epoch: int, done: float) -> float:
+    """What the learning rate is multiplied by in an epoch (1-based), with that share of all steps done."""
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 0.1 ** sum(epoch > milestone for milestone in config.milestones)
 
 
 def _judge(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[list[float], list[float]]:

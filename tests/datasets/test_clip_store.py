@@ -15,7 +15,7 @@ import datasets.store as store_module
 from datasets.check import check_store, render
 from datasets.clips import to_storage
 from datasets.layout import KINECT20
-from datasets.store import group_of, open_store, write_store
+from datasets.store import ClipFile, group_of, open_store, write_store
 from engine.config import BenchError
 
 CLASSES = ("wave", "bow", "kick")
@@ -43,6 +43,31 @@ def write(folder, clips=None, samples=None, **manifest):
 def parts(count=6):
     train = np.arange(count) < count - 2
     return train, ~train
+
+
+@pytest.mark.parametrize("sizes", [[6], [1, 0, 3, 2], [0]])
+def test_a_growing_file_has_the_bytes_of_a_saved_array(tmp_path, sizes):
+    clips = sample_clips(sum(sizes))
+    with ClipFile(tmp_path / "grown.npy", clips.shape[1:]) as grown:
+        for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+            grown.append(clips[start : start + size].transpose(0, 1, 2, 4, 3).copy().transpose(0, 1, 2, 4, 3))
+    np.save(tmp_path / "saved.npy", clips)
+    assert (tmp_path / "grown.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+def test_a_growing_file_becomes_the_store_of_the_same_clips(tmp_path):
+    with ClipFile(tmp_path / "grown.npy", sample_clips().shape[1:]) as grown:
+        grown.append(sample_clips())
+        with pytest.raises(ValueError, match="expected"):
+            grown.append(sample_clips()[:, :1])
+    assert write(tmp_path / "a", grown, table()) == write(tmp_path / "b")
+    assert not grown.path.exists()
+    for name in ("clips.npy", "samples.csv", "manifest.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with ClipFile(tmp_path / "short.npy", sample_clips().shape[1:]) as short:
+        short.append(sample_clips(5))
+    with pytest.raises(ValueError, match="do not fit 6 samples"):
+        write(tmp_path / "c", short, table())
 
 
 def test_what_is_written_comes_back(tmp_path):

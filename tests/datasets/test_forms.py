@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from datasets.clips import to_storage
 from datasets.form import Form
 from datasets.interchange import split_name
 from datasets.layout import NTU25
+from datasets.ntu60 import NTU60
+from datasets.ntu120 import NTU120
 from datasets.prepare import Preparation, prepare_clips
 from engine.config import BenchError
+from run_bench import main
 
 TRAIN = {"xsub": (1, 2, 4, 5, 8, 9), "xview": (2, 3)}
 """Subjects and cameras that train (aimclr.md 1.3), as far as they occur here."""
@@ -252,3 +256,105 @@ def test_a_changed_file_is_prepared_again(tmp_path: Path) -> None:
     write_pyskl(tmp_path / "a.pkl", content)
     os.utime(tmp_path / "a.pkl", (1, 1))
     assert load(tmp_path, tmp_path / "a.pkl").digest != first.digest
+
+
+def ntu60(tmp_path: Path, source: Path, argument: str = "") -> NTU60:
+    dataset = NTU60(tmp_path / "ntu", argument)
+    report = dataset.prepare(source, print)
+    assert report.ok
+    return dataset
+
+
+def test_forms_become_ntu60(tmp_path: Path) -> None:
+    """With names both official splits come out, though the files of AimCLR hold one; without them only the file's own."""
+    write_aimclr(tmp_path / "aim" / "xsub", "xsub", 300)
+    sources = (tmp_path / "aim", tmp_path / "aim" / "xsub", write_pyskl(tmp_path / "ntu60_3danno.pkl"))
+    for number, source in enumerate(sources):
+        dataset = ntu60(tmp_path / str(number), source)
+        for rule in TRAIN:
+            split = dataset.load(rule)
+            assert split.name == f"ntu60/{rule}"
+            assert split.classes[22] == "hand waving"
+            assert_as_recorded(split, rule)
+    dataset = ntu60(tmp_path / "3", write_ctrgcn(tmp_path / "NTU60_CV.npz", "xview"))
+    assert_as_recorded(dataset.load("xview"), "xview", named=False)
+    assert tuple(dataset.check().splits) == ("xview",)
+    with pytest.raises(BenchError, match="does not say which subject a clip is of, so it has only the split xview"):
+        dataset.load("xsub")
+    assert [finding.place for finding in dataset.check().remarks] == ["NTU60_CV.npz"]
+
+
+def test_forms_become_ntu60_from_the_command_line(tmp_path: Path) -> None:
+    source = write_pyskl(tmp_path / "ntu60_3danno.pkl")
+    place = ["--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(main, ["data", "prepare", "ntu60", "--source", str(source), *place])
+    assert result.exit_code == 0, result.output
+    assert "form pyskl, 12 clips" in result.output
+    result = CliRunner().invoke(main, ["data", "prepare", "ntu60", "--source", f"pysckl={source}", *place])
+    assert result.exit_code == 2
+    assert "Did you mean 'pyskl'?" in " ".join(result.output.split())
+
+
+def test_other_clips_do_not_become_ntu60(tmp_path: Path) -> None:
+    content = pyskl()
+    names_in = content["split"]
+    names_in["xsub_train"], names_in["xsub_val"] = names_in["xsub_val"], names_in["xsub_train"]
+    other = write_pyskl(tmp_path / "other.pkl", content)
+    with pytest.raises(BenchError, match=r"its xsub is not the official split: S001C.* \(12 clips differ\)"):
+        ntu60(tmp_path, other)
+    strangers = (["A001N001V002C003L001.skeleton", "F002V001C050L007.skeleton"], [2, 49])
+    clips = np.ones((2, 3, 300, 25, 2), np.float32)
+    changes = {"train_clips": clips, "val_clips": clips}
+    swapped = (strangers[0][::-1], strangers[1][::-1])
+    again = (["A001N001V002C003L002.skeleton", "F002V001C050L008.skeleton"], [2, 49])
+    pku = write_aimclr(tmp_path / "pku", "xsub", 300, train_label=swapped, val_label=again, **changes)
+    with pytest.raises(BenchError, match=r"F002V001C050L007, which is no name of NTU RGB\+D"):
+        ntu60(tmp_path, pku)
+    with pytest.raises(BenchError, match=r"the file's name must tell the split: xsub or xview"):
+        ntu60(tmp_path, write_ctrgcn(tmp_path / "data.npz"))
+    labels = np.eye(120)[[label(name) + 100 for name in names("xsub", "train")]]
+    with pytest.raises(BenchError, match=r"has 60 classes; is it ntu120\?"):
+        ntu60(tmp_path, write_ctrgcn(tmp_path / "NTU120_CS.npz", y_train=labels))
+    with pytest.raises(BenchError, match="prepared already; ntu60:released needs raw ones"):
+        ntu60(tmp_path, write_aimclr(tmp_path / "frame50", "xsub", 50), "released")
+    with pytest.raises(BenchError, match="who is in a clip was chosen by those who made it; ntu60:tracked needs"):
+        ntu60(tmp_path, other, "tracked")
+
+
+def test_the_second_part_of_ntu120_is_left_out_of_ntu60(tmp_path: Path) -> None:
+    content = pyskl()
+    second = [dict(each) for each in content["annotations"][:2]]
+    for each in second:
+        each["frame_dir"], each["label"] = each["frame_dir"].replace("S001", "S018")[:-3] + "061", 60
+    content["annotations"] = second + content["annotations"]
+    content["split"] = {"xset_train": [each["frame_dir"] for each in second], "xset_val": list(recordings())}
+    source = write_pyskl(tmp_path / "ntu120_3danno.pkl", content)
+    dataset = ntu60(tmp_path, source)
+    assert_as_recorded(dataset.load("xsub"), "xsub")
+    assert str(dataset.check().remarks[1]) == "ntu120_3danno.pkl: 2 clips of setups above 17 left alone"
+    whole = NTU120(tmp_path / "ntu")
+    whole.prepare(source, print)
+    assert [len(part) for part in (whole.load("xset").train, whole.load("xset").test)] == [2, 12]
+    content["annotations"] = second
+    content["split"] = {"xset_train": [each["frame_dir"] for each in second]}
+    with pytest.raises(BenchError, match="setups above 17 only"):
+        ntu60(tmp_path, write_pyskl(tmp_path / "second.pkl", content))
+
+
+def test_a_form_by_its_name(tmp_path: Path) -> None:
+    """What the ending does not tell can be said; a path with = in it is still a path."""
+    other = write_pyskl(tmp_path / "ntu60.annotations")
+    with pytest.raises(BenchError, match=r"other endings: ctrgcn=PATH or pyskl=PATH"):
+        load(tmp_path, other)
+    split = Form(tmp_path / "data", f"pyskl={other}").load("xview")
+    assert split.name == "form:ntu60/xview"
+    assert_as_recorded(split, "xview")
+    with pytest.raises(
+        BenchError, match=r"There is no form 'aimcrl'. Did you mean 'aimclr'\? Known: aimclr, ctrgcn, pyskl"
+    ):
+        Form(tmp_path / "data", f"aimcrl={other}").load("xview")
+    with pytest.raises(BenchError, match=r"of an \.npy give its folder"):
+        Form(tmp_path / "data", f"aimclr={other}").load("xview")
+    odd = tmp_path / "frames=300" / "ntu.pkl"
+    odd.parent.mkdir()
+    assert_as_recorded(load(tmp_path, write_pyskl(odd), "xsub"), "xsub")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.clips import ClipSet, from_storage
 from datasets.layout import KINECT20
@@ -15,7 +15,16 @@ from datasets.streams import to_stream
 from encoders.base import Encoder
 from encoders.stgcn import STGCN, STGCNConfig
 from engine.config import BenchError, TrainConfig, resolve
-from engine.train import DivergenceError, batches, learning_rate, pretrain, recalibrate
+from engine.train import (
+    DivergenceError,
+    Training,
+    batches,
+    fit,
+    learning_rate,
+    pretrain,
+    recalibrate,
+    seed_of,
+)
 from methods.aimclr import AimCLR
 from methods.base import Context, Method, MethodConfig, Step
 
@@ -54,6 +63,80 @@ def test_cosine_schedule_with_warm_up() -> None:
     assert rates[60] == pytest.approx(0.5)
     assert rates[-1] < 0.001
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_warm_up_by_epochs() -> None:
+    """hiclr.md 4.3: 0.02, 0.04, 0.06, 0.08, full rate from epoch 5, a tenth from epochs 30 and 55."""
+    config = TrainConfig(lr=0.1, milestones=(29, 54))
+    rates = {epoch: learning_rate(config, epoch, 10 * epoch, 700, 5) for epoch in (1, 2, 3, 4, 5, 29, 30, 54, 55)}
+    expected = {1: 0.02, 2: 0.04, 3: 0.06, 4: 0.08, 5: 0.1, 29: 0.1, 30: 0.01, 54: 0.01, 55: 0.001}
+    assert rates == pytest.approx(expected)
+    assert [learning_rate(config, epoch, 0, 1, 0) for epoch in (1, 30)] == pytest.approx([0.1, 0.01])
+
+
+class Sum(nn.Module):
+    """Two parameters whose gradient is 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))
+
+    def losses(self, index: Tensor, step: Step) -> dict[str, Tensor]:
+        return {"sum": self.low.sum() + self.high.sum()}
+
+
+def test_every_parameter_moves_by_its_own_rate() -> None:
+    network = Sum()
+    config = TrainConfig(epochs=3, batch=4, lr=0.5, momentum=0, weight_decay=0)
+    training = Training(
+        network,
+        config,
+        8,
+        network.losses,
+        torch.device("cpu"),
+        rate={"low": 0.25, "high": 1.0}.__getitem__,
+        warmup_epochs=2,
+    )
+    curve = fit(training, seed=0)
+    assert [row["lr"] for row in curve] == [0.25, 0.5, 0.5]
+    travelled = 2 * (0.25 + 0.5 + 0.5)  # two steps an epoch
+    assert torch.equal(network.high.data, torch.full((2,), -travelled))
+    assert torch.equal(network.low.data, torch.full((3,), -0.25 * travelled))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_without_rates_it_is_the_plain_optimiser(name: str) -> None:
+    """One group of all parameters, in their order: not a bit differs from torch's own loop."""
+
+    def start() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    x, y = torch.randn(12, 5), torch.arange(12) % 3
+    config = TrainConfig(epochs=3, batch=4, optimiser=name, lr=0.05)
+    network = start()
+    training = Training(
+        network,
+        config,
+        12,
+        lambda index, step: {"cross_entropy": nn.functional.cross_entropy(network(x[index]), y[index])},
+        torch.device("cpu"),
+    )
+    fit(training, seed=5)
+    twin = start()
+    optim = (
+        torch.optim.SGD(twin.parameters(), 0.05, 0.9, weight_decay=1e-4)
+        if name == "sgd"
+        else torch.optim.AdamW(twin.parameters(), 0.05, weight_decay=1e-4)
+    )
+    for epoch in (1, 2, 3):
+        generator = torch.Generator().manual_seed(seed_of(5, "views", epoch))
+        for index in torch.randperm(12, generator=generator).split(4):
+            optim.zero_grad()
+            nn.functional.cross_entropy(twin(x[index]), y[index]).backward()
+            optim.step()
+    for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_batches_are_a_permutation() -> None:

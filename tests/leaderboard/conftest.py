@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,32 @@ class FakeResults:
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeResults:
     return FakeResults(tmp_path)
+
+
+@pytest.fixture
+def check_latex() -> Callable[[str], None]:
+    return _check_latex
+
+
+def _check_latex(text: str) -> None:
+    """Braces balance, environments close, rows have the columns that their table declares, nothing special is bare."""
+    columns = 0
+    environments: list[str] = []
+    for line in text.splitlines():
+        code = re.sub(r"(?<!\\)%.*", "", line)
+        plain = re.sub(r"\\[\\&%$#_{}~^]", "", code)
+        assert plain.count("{") == plain.count("}"), line
+        assert plain.count("$") % 2 == 0, line
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", code):
+            if kind == "begin":
+                environments.append(name)
+            else:
+                assert environments.pop() == name
+        if declared := re.search(r"\\begin\{tabular\}\{(\w+)\}", code):
+            columns = len(declared[1])
+        elif code.endswith(r"\\"):
+            assert plain.count("&") == columns - 1, line
+        else:
+            assert "&" not in plain
+        assert not re.search(r"[_#^<>|~]", re.sub(r"\$[^$]*\$", "", plain)), line
+    assert environments == []

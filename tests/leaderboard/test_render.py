@@ -119,7 +119,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("where", ["method", "protocol", "encoder", "dataset", "split", "failure"])
-def test_nothing_that_a_name_holds_gets_through(fake, where: str) -> None:
+def test_nothing_that_a_name_holds_gets_through(fake, check_latex, where: str) -> None:
     fake.evaluate("random", "knn")
     fake.evaluate("aimclr", "knn", accuracy=0.7)
     folder = fake.evaluate(**({"method": "hiclr"} | {where: NASTY if where == "failure" else NASTY.replace("/", "!")}))
@@ -146,31 +146,7 @@ def test_nothing_that_a_name_holds_gets_through(fake, where: str) -> None:
     assert "\x1b" not in printed(fake.folder)
 
 
-def check_latex(text: str) -> None:
-    """Braces balance, environments close, rows have the columns that their table declares, nothing special is bare."""
-    columns = 0
-    environments: list[str] = []
-    for line in text.splitlines():
-        code = re.sub(r"(?<!\\)%.*", "", line)
-        plain = re.sub(r"\\[\\&%$#_{}~^]", "", code)
-        assert plain.count("{") == plain.count("}"), line
-        assert plain.count("$") % 2 == 0, line
-        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", code):
-            if kind == "begin":
-                environments.append(name)
-            else:
-                assert environments.pop() == name
-        if declared := re.search(r"\\begin\{tabular\}\{(\w+)\}", code):
-            columns = len(declared[1])
-        elif code.endswith(r"\\"):
-            assert plain.count("&") == columns - 1, line
-        else:
-            assert "&" not in plain
-        assert not re.search(r"[_#^<>|~]", re.sub(r"\$[^$]*\$", "", plain)), line
-    assert environments == []
-
-
-def test_latex_and_markdown_of_an_ordinary_table(fake) -> None:
+def test_latex_and_markdown_of_an_ordinary_table(fake, check_latex) -> None:
     fill(fake)
     write(fake.folder)
     latex = (fake.folder / "leaderboard.tex").read_text()

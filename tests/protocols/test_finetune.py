@@ -147,6 +147,37 @@ def test_clips_reach_the_encoder_as_the_stream_after_augmentation(context, monke
     ).all()  # shear after the conversion would not be told by this, crop would
 
 
+class Deep(Small):
+    """As MAMP's encoder: an embedding, blocks, and a norm at the top."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(8))
+
+    def levels_above(self, name: str) -> int:
+        if name.startswith("blocks."):
+            return 8 - int(name.split(".")[1])
+        return 0 if name.startswith("norm.") else 9
+
+
+def test_layer_decay_gives_every_layer_its_rate(context) -> None:
+    """igm.md 4: embeddings 0.8^9, block k (0..7) 0.8^(8-k), the last norm and the head 1."""
+    asked: list[NetworkTraining] = []
+    given = replace(context(clips(9), clips(3, 1)[0]), encoder=Deep(), train=asked.append)
+    Finetune(config(layer_decay=0.8, warmup_epochs=5)).run(given)
+    network, rate = asked[0].network, asked[0].rate
+    expected = {"encoder.layer": 0.8**9, "encoder.norm": 1, "layer": 1}
+    expected |= {f"encoder.blocks.{k}": 0.8 ** (8 - k) for k in range(8)}
+    assert {name: rate(name) for name, _ in network.named_parameters()} == {
+        f"{layer}.{kind}": factor for layer, factor in expected.items() for kind in ("weight", "bias")
+    }
+    assert asked[0].warmup_epochs == 5
+    Finetune(config()).run(given)
+    assert {asked[1].rate(name) for name, _ in network.named_parameters()} == {1.0}
+    with pytest.raises(BenchError, match=r"layer_decay=0\.8 has no effect on Small, which has no levels"):
+        Finetune(config(layer_decay=0.8)).run(replace(given, encoder=Small()))
+
+
 def test_published_settings_and_refusals() -> None:
     full = FinetuneConfig()
     train = full.train.model_dump()

@@ -11,13 +11,18 @@ from protocols.linear import Linear, LinearConfig, _Scale, train
 def slow_twin(features, labels, test, classes, lr, decay, config, seed):
     """``torch.optim.SGD`` on ``nn.Linear`` with autograd, the same initial weights and batches."""
     generator = torch.Generator().manual_seed(seed)
-    initial = torch.randn(features.shape[1] + 1, 1, classes, generator=generator) * 0.02
+    initial = torch.randn(features.shape[1] + 1, 1, classes, generator=generator) * config.init_std
     layer = nn.Linear(features.shape[1], classes)
     with torch.no_grad():
         layer.weight.copy_(initial[:-1, 0].T)
         layer.bias.zero_()
     optimiser = torch.optim.SGD(layer.parameters(), lr=lr, momentum=config.momentum, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(config.milestones), gamma=0.1)
+    cosine = config.schedule == "cosine"
+    milestones = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(config.milestones), gamma=0.1)
+    steps = config.epochs * (
+        len(features) // config.batch + (len(features) % config.batch > 0 and not config.drop_last)
+    )
+    half_wave = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(config.epochs):
         order = torch.randperm(len(features), generator=generator)
         for rows in torch.split(order, config.batch):
@@ -26,14 +31,20 @@ def slow_twin(features, labels, test, classes, lr, decay, config, seed):
             optimiser.zero_grad()
             nn.functional.cross_entropy(layer(features[rows]), labels[rows]).backward()
             optimiser.step()
-        schedule.step()
+            if cosine:
+                half_wave.step()
+        if not cosine:
+            milestones.step()
     return layer(test).detach()
 
 
+@pytest.mark.parametrize("schedule", ["step", "cosine"])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_every_trial_equals_torch_sgd_with_autograd(clouds, drop_last: bool) -> None:
+def test_every_trial_equals_torch_sgd_with_autograd(clouds, drop_last: bool, schedule: str) -> None:
     (features, labels), (test, _) = clouds(300, 0, 2.0), clouds(50, 1)
-    config = LinearConfig(epochs=12, milestones=(8, 10), batch=64, drop_last=drop_last)
+    config = LinearConfig(
+        epochs=12, milestones=(8, 10), batch=64, drop_last=drop_last, schedule=schedule, init_std=0.01
+    )
     trials = [(0.3, 0.0), (0.03, 1e-2), (3.0, 1e-3)]
     ones = torch.ones(300, 1)
     weights = train(torch.cat([features, ones], 1), labels, 4, trials, config, seed=5)
@@ -88,7 +99,7 @@ def test_test_features_cannot_change_what_is_learned(clouds, make_context) -> No
     assert torch.equal(again.scores, whole.scores)
 
 
-@pytest.mark.parametrize("preset", ["", "aimclr", "actclr"])
+@pytest.mark.parametrize("preset", ["", "aimclr", "actclr", "mamp"])
 def test_perfect_features_and_shuffled_labels(clouds, make_context, preset: str) -> None:
     config = resolve(LinearConfig, Linear.presets.get(preset, {}), {"epochs": 30})
     train_set, (test, truth) = clouds(1500, 0, 0.1), clouds(800, 1, 0.1)
@@ -135,6 +146,10 @@ def test_published_recipes() -> None:
         assert config.model_dump().items() >= shared.items()
     assert (aimclr.lr, aimclr.batch, aimclr.drop_last) == ((3.0,), 128, True)
     assert (actclr.lr, actclr.batch, actclr.drop_last) == ((24.0,), 1024, False)
+    mamp = resolve(LinearConfig, Linear.presets["mamp"])  # igm.md 4
+    assert (mamp.lr, mamp.weight_decay, mamp.batch, mamp.epochs) == ((0.1,), (0.0,), 256, 100)
+    assert (mamp.momentum, mamp.schedule, mamp.init_std, mamp.standardise) == (0.9, "cosine", 0.01, True)
+    assert LinearConfig().init_std == aimclr.init_std == actclr.init_std == 0.02
 
 
 def test_an_empty_grid_is_refused() -> None:

@@ -1,0 +1,85 @@
+"""What of a wish list the suite can do, and plans of several requests in one, cut down to what is going to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine.config import BenchError
+from engine.data import Splits, open_dataset
+from engine.plan import Job, Plan, Request, build
+from engine.records import Labels
+from engine.registry import Kind, scan
+from engine.store import RunStore
+
+
+def lacks(kind: Kind, name: str) -> str:
+    """Why the suite has no plug-in ``name`` or ``name:preset`` of a kind; "" if it has."""
+    base, _, preset = name.partition(":")
+    plugins = scan(kind)
+    if base not in plugins:
+        return (
+            "the suite does not have this method" if kind == "methods" else f"the suite has no {kind[:-1]} {base} yet"
+        )
+    has = not preset or preset in plugins[base].load().presets
+    return "" if has else f"{kind[:-1]} {base} has no preset {preset}"
+
+
+def lacks_data(asked: str, data: Path) -> str:
+    """Why a dataset cannot be used, "" if it can; reads and prepares nothing."""
+    name = asked.partition("/")[0]
+    if name.isidentifier() and (reason := lacks("datasets", name)):
+        return reason
+    try:
+        dataset, _ = open_dataset(asked, data)
+        if dataset.embedded or ":" in asked:
+            return ""  # made, or read and prepared, on first use
+        if not dataset.folder.is_dir():
+            return f"{dataset.name} is not prepared in {data}/ (data prepare)"
+        dataset.prepared()
+    except BenchError as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def place(asked: str, data: Path) -> str:
+    """``dataset/split`` as records name what was asked for.
+
+    Raises:
+        BenchError: unknown, or not prepared where the split is found in the data.
+    """
+    dataset, split = open_dataset(asked, data)
+    return Splits(data)(asked).name if split == "auto" else f"{dataset.name}/{split}"
+
+
+def select(
+    requests: Sequence[Request],
+    shown: Callable[[Labels], bool],
+    data: Path,
+    store: RunStore,
+    gpu: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Build every request, and keep the evaluations and fusions that are shown, and what they need.
+
+    Args:
+        requests: at least one; they share the frames per clip.
+        shown: whether a stage with these labels is.
+        data: folder of prepared data.
+        store: where results are.
+        gpu: see :func:`engine.plan.build`.
+        tell: see :func:`engine.plan.build`.
+
+    Raises:
+        BenchError: see :func:`engine.plan.build`.
+    """
+    plans = [build(request, data, store, gpu=gpu, tell=tell) for request in requests]
+    jobs = {job.stage.key: job for plan in plans for job in plan.jobs}
+    kept: list[Job] = []
+    needed: set[str] = set()
+    for key, job in reversed(jobs.items()):
+        if key in needed or (job.stage.kind in ("evaluate", "fuse") and shown(job.stage.labels)):
+            kept.append(job)
+            needed.update(parent.key for parent in job.stage.parents)
+    notes = dict.fromkeys(note for plan in plans for note in plan.notes)
+    return Plan(tuple(reversed(kept)), plans[0].splits, tuple(notes))

@@ -1,0 +1,198 @@
+"""Which differences mean something: tests against the best method, average ranks over data, agreement of protocols."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from leaderboard.cells import HEADLINE, Bench, Cell
+from leaderboard.statistics import Correctness
+from leaderboard.tables import _is_reference
+
+LEVEL = 0.05
+_EQUAL = 1e-9
+"""Points; differences below come from rounding."""
+Name = tuple[str, str]
+"""Method and encoder."""
+
+
+def over_seeds(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, int]:
+    """Paired t-test of two methods over the seeds that both have run.
+
+    Args:
+        one: top-1 by seed.
+        other: the same of the other method.
+
+    Returns:
+        The two-sided p, and the number of pairs. p is 1 where nothing differs, and nan for fewer than two common seeds or
+        a difference that is the same for all: its spread is not known.
+    """
+    common = sorted(set(one) & set(other))
+    differences = np.array([one[seed] - other[seed] for seed in common])
+    if len(common) < 2 or np.ptp(differences) < _EQUAL:
+        same = len(common) > 1 and abs(float(differences[0])) < _EQUAL
+        return 1.0 if same else float("nan"), len(common)
+    return float(stats.ttest_1samp(differences, 0.0).pvalue), len(common)
+
+
+def over_samples(one: Correctness | None, other: Correctness | None) -> float:
+    """Exact sign test over the samples that one method classifies right more often than the other.
+
+    With one seed each it is McNemar's exact test.
+
+    Returns:
+        The two-sided p; nan where scores are missing or of other samples.
+    """
+    if one is None or other is None or not np.array_equal(one.ids, other.ids):
+        return float("nan")
+    wins, losses = int((one.values > other.values).sum()), int((one.values < other.values).sum())
+    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values adjusted for having tested several times (Holm 1979); nan stays nan and does not count."""
+    adjusted = np.full(len(values), np.nan)
+    order = [i for i in np.argsort(values) if not np.isnan(values[i])]
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * values[i]))
+        adjusted[i] = largest
+    return [float(value) for value in adjusted]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods ranked on several benches by one protocol; rank 1 is best, equal values share the mean of their ranks.
+
+    Attributes:
+        protocol, recipe, budget: of all of them.
+        benches: on which data and streams.
+        names: methods measured on all benches, the best first.
+        ranks: their average ranks.
+        p: of Friedman's test that all are alike; nan for fewer than three methods or two benches.
+        critical: difference of average ranks below which two methods cannot be told apart (Nemenyi, 5 %).
+    """
+
+    protocol: str
+    recipe: str
+    budget: str
+    benches: tuple[Bench, ...]
+    names: tuple[Name, ...]
+    ranks: tuple[float, ...]
+    p: float
+    critical: float
+
+    @property
+    def groups(self) -> list[tuple[int, int]]:
+        """First and last index of every longest run of methods that cannot be told apart."""
+        ends = [max(j for j, rank in enumerate(self.ranks) if rank - first <= self.critical) for first in self.ranks]
+        return [(i, end) for i, end in enumerate(ends) if end > i and (i == 0 or end > ends[i - 1])]
+
+
+def critical_difference(methods: int, benches: int, level: float = LEVEL) -> float:
+    """Nemenyi's critical difference of average ranks (Demsar, JMLR 7, 2006, section 3.2.2)."""
+    quantile = float(stats.studentized_range.ppf(1 - level, methods, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(methods * (methods + 1) / (6 * benches))
+
+
+def rankings(cells: Iterable[Cell]) -> list[Ranking]:
+    """One ranking per protocol, recipe and budget with at least two methods on at least two benches."""
+    columns: dict[tuple[str, str, str], dict[Bench, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in _ranked(cells):
+        value = cell.metrics[HEADLINE].mean
+        columns[cell.protocol, cell.bench.recipe, cell.bench.budget][cell.bench][cell.method, cell.encoder] = value
+    found = []
+    for (protocol, recipe, budget), rows in sorted(columns.items()):
+        names = sorted(set.intersection(*(set(row) for row in rows.values())))
+        if len(names) < 2 or len(rows) < 2:
+            continue
+        values = np.array([[row[name] for name in names] for row in rows.values()])  # (benches, methods)
+        ranks = stats.rankdata(-values, axis=1).mean(axis=0)
+        p = (
+            float(stats.friedmanchisquare(*values.T).pvalue)
+            if len(names) > 2 and np.ptp(values, axis=1).any()
+            else np.nan
+        )
+        order = np.argsort(ranks, kind="stable")
+        found.append(
+            Ranking(
+                protocol,
+                recipe,
+                budget,
+                tuple(rows),
+                tuple(names[i] for i in order),
+                tuple(float(ranks[i]) for i in order),
+                p,
+                critical_difference(len(names), len(rows)),
+            )
+        )
+    return found
+
+
+def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
+    """Every method beside the best one of its table and protocol.
+
+    Returns:
+        One row per cell: what it is, ``top1``, ``gap`` to the best in points, and p of both tests, adjusted by Holm's
+        method within a column; nan where a test is not possible, and in the row of the best.
+    """
+    columns: dict[tuple[Bench, str], list[Cell]] = defaultdict(list)
+    for cell in _ranked(cells):
+        columns[cell.bench, cell.protocol].append(cell)
+    rows = []
+    for (bench, protocol), group in columns.items():
+        best = max(group, key=lambda cell: cell.metrics[HEADLINE].mean)
+        others = sorted((c for c in group if c is not best), key=lambda cell: -cell.metrics[HEADLINE].mean)
+        seeds = [over_seeds(_by_seed(best), _by_seed(cell)) for cell in others]
+        by_seeds = holm([p for p, _ in seeds])
+        by_samples = holm([over_samples(best.correct, cell.correct) for cell in others])
+        tests = [(float("nan"), 0, float("nan"))] + [
+            (p, n, q) for p, (_, n), q in zip(by_seeds, seeds, by_samples, strict=True)
+        ]
+        for cell, (p, n, q) in zip([best, *others], tests, strict=True):
+            top1 = cell.metrics[HEADLINE].mean
+            gap = top1 - best.metrics[HEADLINE].mean
+            rows.append((*astuple(bench), protocol, cell.method, cell.encoder, top1, gap, p, n, q))
+    named = ("protocol", "method", "encoder", "top1", "gap", "p_seeds", "pairs", "p_samples")
+    return pd.DataFrame(rows, columns=[*Bench.__dataclass_fields__, *named])
+
+
+def agreement(cells: Iterable[Cell]) -> pd.DataFrame:
+    """How alike protocols order the methods of a table: Kendall's tau-b of every two with at least three methods in common.
+
+    Returns:
+        One row per table and pair of protocols: ``tau``, its ``p`` and the number of ``methods``; nan where one of the
+        protocols orders nothing.
+    """
+    columns: dict[Bench, dict[str, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in _ranked(cells):
+        columns[cell.bench][cell.protocol][cell.method, cell.encoder] = cell.metrics[HEADLINE].mean
+    rows = []
+    for bench, protocols in columns.items():
+        for one, other in combinations(sorted(protocols), 2):
+            common = sorted(set(protocols[one]) & set(protocols[other]))
+            if len(common) > 2:
+                pair = [_values(protocols[name], common) for name in (one, other)]
+                found = stats.kendalltau(*pair)
+                rows.append((*astuple(bench), one, other, float(found.statistic), float(found.pvalue), len(common)))
+    return pd.DataFrame(rows, columns=[*Bench.__dataclass_fields__, "one", "other", "tau", "p", "methods"])
+
+
+def _values(column: Mapping[Name, float], names: Iterable[Name]) -> NDArray[np.float64]:
+    return np.array([column[name] for name in names])
+
+
+def _ranked(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if HEADLINE in cell.metrics and not _is_reference(cell.method)]
+
+
+def _by_seed(cell: Cell) -> dict[int, float]:
+    return {run.stage.labels.seed: run.stage.metrics[HEADLINE] for run in cell.done if HEADLINE in run.stage.metrics}

@@ -1,0 +1,81 @@
+"""Tests, ranks and agreement of a results folder: for the terminal, as CSV and as a picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from leaderboard.cells import Bench, aggregate
+from leaderboard.collect import collect
+from leaderboard.comparison import Ranking, against_best, agreement, rankings
+from leaderboard.render import replace
+from leaderboard.tables import _clean
+
+_NOTE = (
+    "p of a paired t-test over seeds and of an exact sign test over test samples (McNemar's for one seed each), adjusted for "
+    "the number of methods (Holm). Ranks: methods measured on every table of a protocol; methods nearer than the critical "
+    "difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is no proof of equality."
+)
+
+
+def write(results: Path, *, figures: bool = True) -> RenderableType:
+    """Write ``statistics/`` into a results folder: ``best.csv``, ``ranks.csv``, ``agreement.csv`` and a picture of the ranks.
+
+    Returns:
+        What to print.
+    """
+    cells = aggregate(collect(results))
+    best, ranked, agreed = against_best(cells), rankings(cells), agreement(cells)
+    folder = results / "statistics"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, frame in (("best", best), ("ranks", _frame(ranked)), ("agreement", agreed)):
+        replace(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    parts: list[RenderableType] = [
+        _grid("Against the best method", best, {"top1": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
+        _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": ".3f", "critical": ".2f"}),
+        _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": ".3f"}),
+        Text(_NOTE, style="dim"),
+    ]
+    written = f"Written: {folder}/{{best,ranks,agreement}}.csv"
+    if figures and ranked:
+        from leaderboard.ranks_figure import draw  # here, because importing a plotting library takes a second
+
+        written += ", " + ", ".join(str(path) for path in draw(ranked, folder))
+    return Group(*parts, Text(written, style="dim"))
+
+
+def _frame(ranked: list[Ranking]) -> pd.DataFrame:
+    rows = [
+        (one.protocol, one.recipe, one.budget, *name, rank, len(one.benches), one.p, one.critical)
+        for one in ranked
+        for name, rank in zip(one.names, one.ranks, strict=True)
+    ]
+    columns = ["protocol", "recipe", "budget", "method", "encoder", "rank", "tables", "p", "critical"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> RenderableType:
+    """A table whose columns of a bench are one, and that leaves out what is the same in every row."""
+    if frame.empty:
+        return Text(f"{title}: too little has been measured.", style="dim")
+    place = [name for name in Bench.__dataclass_fields__ if name in frame]
+    grid = Grid(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    rest = [str(name) for name in frame.columns if name not in place]
+    for name in (["data"] if place else []) + rest:
+        grid.add_column(name, justify="right" if name in formats else "left", overflow="fold")
+    for row in frame.to_dict("records"):
+        where = [_clean(" ".join(str(row[name]) for name in place if row[name]))] if place else []
+        grid.add_row(*map(Text, where), *(Text(_shown(row[name], formats.get(name, ""))) for name in rest))
+    return grid
+
+
+def _shown(value: object, form: str) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else format(value, form)
+    return _clean(str(value))

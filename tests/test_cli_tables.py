@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import run_bench
+from leaderboard.paper_tables import TABLES
+
+PLUGINS = Path(__file__).parent / "engine" / "plugins" / "tiny.py"
+TINY = (
+    "--datasets", f"{PLUGINS}:Tiny/subject", "--set", f"encoder={PLUGINS}:TinyEncoder", "--set", "aimclr.train.epochs=1",
+    "--set", "linear.epochs=2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def call(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(run_bench.main, arguments)
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    yield call
+    torch.set_num_threads(threads)
+
+
+def test_a_table_on_other_data_is_planned_run_and_rendered(cli, tmp_path) -> None:
+    command = "table", "aimclr.released", *TINY
+    plan = cli(*command, "--plan").output
+    assert re.search(r"\d+ stages to do, 0 done", plan)
+    assert not (tmp_path / "results").exists()
+    output = " ".join(cli(*command).output.split())
+    assert "on tiny/subject, NOT THE PAPER'S DATA" in output
+    frame = pd.read_csv(tmp_path / "results" / "tables" / "aimclr.released.csv")
+    rows = frame[frame.method == "aimclr"]
+    assert rows.stream.tolist() == ["joint", "motion", "bone", "joint+bone+motion"]
+    assert rows.measured.notna().all()
+    assert rows.reported.isna().all()
+    assert set(frame[frame.method != "aimclr"].method) == {"raw", "random"}
+    assert "Nothing to do: every stage of this command is done." in cli(*command).output
+    assert re.search(r"aimclr\.released .* 0 *\n", cli("table", "list", *TINY).output)
+
+
+def test_without_the_data_a_table_says_so(cli, tmp_path) -> None:
+    result = cli("table", "actclr.t1", code=1)
+    assert "(a) ntu60 is not prepared in data/ (data prepare)." in " ".join(result.output.split())
+    assert "Nothing of this table can be run here" in result.output
+    assert (tmp_path / "results" / "tables" / "actclr.t1.tex").is_file()
+    assert "86.7" in cli("table", "actclr.t1", "--render").output
+
+
+def test_the_list_shows_every_table(cli) -> None:
+    output = cli("table", "list").output
+    assert all(name in output for name in TABLES)
+    assert "the suite does not have" not in output.split("igm.knn")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("actclr.t77",), r"Error: Unknown table 'actclr\.t77'\. Did you mean 'actclr\.t\d'"),
+        (("actclr.t1", "--datasets", "nowhere"), r"Error: Unknown dataset 'nowhere'"),
+        (
+            ("actclr.t5", "--datasets", "synthetic"),
+            r"Error: --datasets synthetic/xsub: actclr\.t5 needs SOURCE->TARGET",
+        ),
+        (("actclr.t1", "--set", "frames=64"), r"Error: --set frames: a paper's table"),
+        (("actclr.t1", "--budget", "fast", "--datasets", "synthetic"), r"Error: Unknown budget 'fast'"),
+    ],
+)
+def test_mistakes_are_named(cli, arguments, message) -> None:
+    assert re.search(message, cli("table", *arguments, code=2).output)
