@@ -93,18 +93,34 @@ class Split:
     def validation(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices into ``train``: a part to fit on and a part held out for anything that must be chosen.
 
-        Whole groups (subjects, cameras, setups) are held out, the last ones until a fifth of the clips is reached. A
-        training part with a single group is cut by subject, and failing that every fifth clip is held out.
+        A fifth of the clips, see :func:`held_out`.
         """
-        for name in (self.group, "subject", "camera"):
-            values = self.train.groups.get(name)
-            if values is None or len(np.unique(values)) < 2:
-                continue
-            chosen = np.zeros(len(self.train), dtype=bool)
-            for group in np.unique(values)[:0:-1]:
-                chosen |= values == group
-                if chosen.sum() * 5 >= len(self.train):
-                    break
-            return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-        every = np.arange(len(self.train))
-        return every[every % 5 != 4], every[every % 5 == 4]
+        return held_out(self.train.groups, self.group, len(self.train), 0.2)
+
+
+def held_out(
+    groups: Mapping[str, NDArray[np.int64]], group: str, count: int, share: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of training samples to fit on, and of those held out for anything that must be chosen.
+
+    Whole groups (subjects, cameras, setups) are held out, the last ones until the share is reached. Samples of a single
+    group are cut by subject, and failing that every so many-th one is held out.
+
+    Args:
+        groups: what samples may be cut by, (count,) each.
+        group: the one that the split is cut by.
+        count: number of samples.
+        share: of the samples, in (0, 1).
+    """
+    for name in (group, "subject", "camera"):
+        values = groups.get(name)
+        if values is None or len(np.unique(values)) < 2:
+            continue
+        chosen = np.zeros(count, dtype=bool)
+        for value in np.unique(values)[:0:-1]:
+            chosen |= values == value
+            if chosen.sum() >= share * count - 1e-6:
+                break
+        return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    every, step = np.arange(count), round(1 / share)
+    return every[every % step != step - 1], every[every % step == step - 1]

@@ -65,7 +65,8 @@ Unit = Literal["flops", "clips"]
 def work(stage: Stage, splits: Splits) -> tuple[float, Unit]:
     """Amount of work: the encoder's floating-point operations; where none runs, clips scored."""
     plugin = stage.choice.plugin.load()
-    if stage.kind == "evaluate" and plugin.needs == "untrimmed":
+    scored = stage.parents[0] if stage.kind == "fuse" else stage
+    if scored.kind == "evaluate" and scored.choice.plugin.load().needs == "untrimmed":
         recordings = splits.load_untrimmed(stage.data.asked, stage.data.like)
         train, test = len(recordings.train.frames), len(recordings.test.frames)
     else:

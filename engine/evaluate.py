@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets.clips import Split
 from datasets.streams import to_stream
 from encoders.base import Encoder
 from engine import train
 from engine.bench import Bench, stage_seed
 from engine.config import BenchError
 from engine.draws import Draw, check, draws_of, publish
+from engine.recordings import evaluate_recordings, record_frames
 from engine.records import Record
 from engine.stages import Stage
 from engine.store import read_arrays, write_arrays
@@ -160,7 +162,7 @@ def evaluate(stage: Stage, bench: Bench) -> Record:
     (parent,) = stage.parents
     protocol: Protocol[Any] = stage.choice.plugin.load()(stage.choice.config)
     if protocol.needs == "untrimmed":
-        return _on_recordings(stage, bench, protocol)
+        return evaluate_recordings(stage, bench, protocol)
     split = bench.split(stage)
     drawn = draws_of(protocol, split)
     files = publish(drawn, split, bench.store.results)
@@ -188,14 +190,9 @@ def evaluate(stage: Stage, bench: Bench) -> Record:
     return _record(stage, bench, whole, facts, curve)
 
 
-def _on_recordings(stage: Stage, bench: Bench, protocol: Protocol[Any]) -> Record:
-    """Evaluate the encoder of the pre-training, ``stage.parents[0]``, on the untrimmed ``bench.recordings(stage)``."""
-    raise BenchError(f"{stage.choice.name}: protocols on untrimmed recordings cannot be run yet.")
-
-
 def fuse(stage: Stage, bench: Bench) -> Record:
     """Combine the stored scores of several streams by a protocol on scores; no network runs."""
-    split = bench.split(stage)
+    of_frames = stage.parents[0].choice.plugin.load().needs == "untrimmed"
     protocol: Protocol[ScoresContext] = stage.choice.plugin.load()(stage.choice.config)
     parts = {parent.labels.stream: read_arrays(bench.store.result(parent)) for parent in stage.parents}
     first = next(iter(parts.values()))
@@ -205,13 +202,18 @@ def fuse(stage: Stage, bench: Bench) -> Record:
     context = ScoresContext(
         scores={stream: torch.from_numpy(part["scores"]) for stream, part in parts.items()},
         validation={s: torch.from_numpy(part["validation"]) for s, part in parts.items() if "validation" in part},
-        labels=split.train.labels.cpu()[torch.as_tensor(split.validation()[1])],
+        labels=torch.empty(0, dtype=torch.int64) if of_frames else _held_out_labels(bench.split(stage)),
     )
     outcome = protocol.run(context)
     known = [bench.record(parent).facts for parent in stage.parents]
     facts: Facts = {name: value for name, value in known[0].items() if all(k.get(name) == value for k in known)}
     facts |= {name: sum(k[name] for k in known) for name in _SUMMED if all(name in k for k in known)}  # type: ignore[misc]
-    return _record(stage, bench, outcome, facts | dict(outcome.facts), [])
+    record = record_frames if of_frames else _record
+    return record(stage, bench, outcome, facts | dict(outcome.facts), [])
+
+
+def _held_out_labels(split: Split) -> Tensor:
+    return split.train.labels.cpu()[torch.as_tensor(split.validation()[1])]
 
 
 def _record(stage: Stage, bench: Bench, outcome: Outcome, facts: Facts, curve: list[dict[str, float]]) -> Record:

@@ -93,8 +93,9 @@ def _because(broken: Stage, failed: Mapping[str, str]) -> str:
 
 
 def _headline(record: Record) -> str:
-    if "top1" in record.metrics:
-        return f"top-1 {record.metrics['top1']:.1f} %"
+    for metric, name in (("top1", "top-1"), ("miou", "mIoU")):
+        if metric in record.metrics:
+            return f"{name} {record.metrics[metric]:.1f} %"
     if record.curve:
         return f"loss {record.curve[-1]['loss']:.3f} after {len(record.curve)} epochs"
     return f"{record.facts['feature_dim']} features" if "feature_dim" in record.facts else "nothing to train"

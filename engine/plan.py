@@ -206,6 +206,8 @@ class _Cells:
         cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=(parent,))
         has_projector = method.load().project is not Method.project
         reason = place.reason or _unsupported(pretrain)
+        if not reason and definition.needs_attention and method.load().attention is Method.attention:
+            reason = f"{method.name} has no actionlets to pool by"
         return cell, reason or definition.supports(method.name, has_projector, place.train_clips)
 
     def _named(self, place: Place) -> dict[str, str]:

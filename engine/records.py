@@ -36,6 +36,8 @@ class Record(BaseModel):
     ``scores.npz``: ``scores`` (n, classes) float32, ``prediction`` (n,) int64, ``label`` (n,) int64, ``id`` (n,) str. Of R
     draws of labels ``scores`` is (R, n, classes) and ``prediction`` (R, n). Where a protocol chooses something there is
     ``validation`` too: (m, classes) scores of the held-out training clips.
+    Of untrimmed recordings ``scores``, ``prediction`` and ``label`` are per frame; ``offsets`` (R + 1,) says where recordings
+    begin, ``id`` names them, and ``influence`` (R,) is what each contributes to the headline.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +51,8 @@ class Record(BaseModel):
     """Exactly what was hashed into the key."""
     parents: tuple[str, ...] = ()
     metrics: dict[str, float] = Field(default_factory=dict)
-    """Percent: ``top1``, ``top5``, ``mean_class``, ``ece``, ``best_on_test`` ...; headline ``top1`` is the last epoch."""
+    """Percent: ``top1``, ``top5``, ``mean_class``, ``ece``, ``best_on_test`` ...; the headline (``top1``, or what
+    ``facts["headline"]`` names) is the last epoch's."""
     curve: tuple[dict[str, float], ...] = ()
     facts: dict[str, float | int | str | list[float] | list[list[int]] | list[str]] = Field(default_factory=dict)
     """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall`` ..."""

@@ -30,12 +30,14 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
     if not cells:
         return Text(f"No evaluations in {results / 'runs'} yet. Run something: python run_bench.py --methods aimclr")
     boards = tables(cells)
-    picture, source = "", ""
+    picture, source, more = "", "", []
     if figures:
         from leaderboard.figures import draw  # here, because importing a plotting library takes a second
+        from leaderboard.timelines import draw_timelines
 
         png, svg = draw(boards, results / "figures")
         picture = png.relative_to(results).as_posix()
+        more = [path.relative_to(results).as_posix() for path in draw_timelines(cells, results / "figures")]
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
     csv = frame(cells).to_csv(index=False, float_format="%.4f", lineterminator="\n")
     files = {
@@ -46,5 +48,7 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
     }
     for suffix, text in files.items():
         render.replace(results / f"leaderboard.{suffix}", text)
-    where = f"Written: {results / 'leaderboard'}.{{{','.join(files)}}}" + (f", {results / picture}" if picture else "")
+    where = f"Written: {results / 'leaderboard'}.{{{','.join(files)}}}" + "".join(
+        f", {results / one}" for one in [picture, *more] if one
+    )
     return Group(render.terminal(boards), Text(where, style="dim"))

@@ -19,6 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of ``leaderboard.csv``; ``source`` is empty where a method was pre-trained on the same data."""
 HEADLINE = "top1"
+"""What methods are ranked by, unless a record names another metric (``facts["headline"]``)."""
 _NOT_METRICS = ("ci_low", "ci_high")
 _STATUSES: tuple[Status, ...] = ("done", "failed", "unsupported", "pending")
 
@@ -100,6 +101,11 @@ class Cell:
         return average([correctness(run.stage.folder / "scores.npz") for run in self.done])
 
     @cached_property
+    def headline(self) -> str:
+        """The metric that the method is ranked by under this protocol."""
+        return next((str(run.stage.facts["headline"]) for run in self.done if "headline" in run.stage.facts), HEADLINE)
+
+    @cached_property
     def metrics(self) -> dict[str, Summary]:
         """Every metric over the finished seeds that have it, by name."""
         names = {name for run in self.done for name in run.stage.metrics} - set(_NOT_METRICS)
@@ -107,7 +113,7 @@ class Cell:
 
     def _summary(self, name: str) -> Summary:
         values = [run.stage.metrics[name] for run in self.done if name in run.stage.metrics]
-        low, high = self._interval() if name == HEADLINE else (None, None)
+        low, high = self._interval() if name == self.headline else (None, None)
         return Summary(fmean(values), stdev(values) if len(values) > 1 else None, len(values), low, high)
 
     def _interval(self) -> tuple[float | None, float | None]:
@@ -147,7 +153,7 @@ def frame(cells: Iterable[Cell]) -> pd.DataFrame:
             "keys": " ".join(run.stage.key for run in cell.done or cell.runs),
             **{name: cell.fact(name) for name in ("feature_dim", "params", "pretrain_epochs")},
         }
-        for metric, s in (cell.metrics or {HEADLINE: Summary(float("nan"), None, 0)}).items():
+        for metric, s in (cell.metrics or {cell.headline: Summary(float("nan"), None, 0)}).items():
             numbers = {"metric": metric, "mean": s.mean, "sd": s.sd, "n": s.n, "ci_low": s.low, "ci_high": s.high}
             rows.append(shared | numbers)
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -21,6 +21,8 @@ _GROUP = 0.8
 """Share of a method's slot that its bars fill."""
 _LEGEND = 2.1
 """Width of an entry of the legend in inches."""
+_TITLE = 10
+"""Characters of a title per inch."""
 _DASHES = (0, (2, 1))
 
 
@@ -31,7 +33,7 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
     reaches there. The same tables give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    columns = list(dict.fromkeys(column for board in boards for column in board.columns))
+    columns = list(dict.fromkeys(column for board in boards for column in _charted(board)))
     colours = dict(zip(columns, sns.color_palette("colorblind", len(columns)), strict=True))
     widest = max(len(board.rows) for board in boards)
     style = {**sns.axes_style("whitegrid"), "svg.hashsalt": "leaderboard", "font.family": "DejaVu Sans"}
@@ -42,6 +44,7 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
         panels = figure.subplots(len(boards), 1, squeeze=False)
         for board, axes in zip(boards, panels[:, 0], strict=True):
             _panel(axes, board, colours)
+            axes.set_title(_plain(textwrap.fill(board.title, round(_TITLE * size[0]))), loc="left")
             axes.set_xlim(-0.6, widest - 0.4)
         handles: list[Artist] = [Patch(facecolor=colour, label=_plain(column)) for column, colour in colours.items()]
         handles += [
@@ -56,12 +59,12 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
 
 
 def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, float]]) -> None:
-    width = _GROUP / len(board.columns)
+    width = _GROUP / len(_charted(board))
     references = sum(row.reference for row in board.rows)
     random = next((row for row in board.rows if row.name.startswith(REFERENCES["random"])), None)
     levels = {i: entry.summary.mean for i, entry in enumerate(random.entries) if entry.summary} if random else {}
     for place, row in enumerate(board.rows):
-        for i, (column, entry) in enumerate(zip(board.columns, row.entries, strict=True)):
+        for i, (column, entry) in enumerate(zip(_charted(board), row.entries, strict=False)):
             x = place - _GROUP / 2 + (i + 0.5) * width
             if entry.summary is None:
                 reason = entry.text.partition(":")[0]
@@ -81,10 +84,14 @@ def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, floa
     if 0 < references < len(board.rows):
         axes.axvline(references - 0.5, color="0.6", lw=0.8)
     axes.set_xticks(range(len(board.rows)), [_label(row.name) for row in board.rows])
-    axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel="top-1 accuracy (%)")
-    axes.set_title(_plain(board.title), loc="left")
+    axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel=f"{board.measure} (%)")
     axes.grid(visible=False, axis="x")
     sns.despine(ax=axes)
+
+
+def _charted(board: Table) -> tuple[str, ...]:
+    """The columns that are drawn."""
+    return board.columns[: board.charted or None]
 
 
 def _label(name: str) -> str:

@@ -16,11 +16,11 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Correctness:
-    """How often each test sample was classified correctly.
+    """How often each test sample was classified correctly; of untrimmed recordings, what each contributes to the headline.
 
     Attributes:
         ids: (n,) sample names in the order of the split.
-        values: (n,) 0 or 1, or a mean over seeds and draws.
+        values: (n,) 0 or 1, or a mean over seeds and draws; any number where samples are recordings.
     """
 
     ids: NDArray[Any]
@@ -31,6 +31,8 @@ def correctness(path: Path) -> Correctness | None:
     """Read a ``scores.npz``, a mean over draws of labels; ``None`` where it is absent or damaged."""
     try:
         with np.load(path, allow_pickle=False) as scores:
+            if "influence" in scores:
+                return Correctness(scores["id"], scores["influence"])
             right = (scores["prediction"] == scores["label"]).astype(np.float64)
             return Correctness(scores["id"], right.reshape(-1, right.shape[-1]).mean(axis=0))
     except (OSError, KeyError, ValueError, EOFError, AttributeError):

@@ -21,10 +21,19 @@ _ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusi
 _TWINS = {"random": "supervised", "supervised": "random"}
 """The same initial weights, frozen and trained."""
 _MAIN = "linear"
+_MEASURES = {
+    "miou": "mIoU", "acc": "ACC", "macc": "MACC", "fwiou": "FWIoU", "edit": "Edit",
+    "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50",
+    "miou_actions": "mIoU actions", "acc_actions": "ACC actions",
+    "macc_actions": "MACC actions", "fwiou_actions": "FWIoU actions",
+}  # fmt: skip
+"""Columns of a table of segmentation; its headline comes first."""
+_RANKED = "miou"
+_CHARTED = 4
 _KEY_DIGITS = 6
 
 LEGEND = (
-    "Top-1 accuracy in percent, last epoch: mean ± sd over n seeds [95 % bootstrap interval over test samples]; "
+    "In percent, last epoch: mean ± sd over n seeds [95 % bootstrap interval over test samples]; "
     "draws ± is the sd over draws of labels. "
     "Best method in bold; ≈ cannot be told apart from it (paired z-test over test samples and seeds, 5 %). "
     "Reference rows come first and are not ranked."
@@ -76,30 +85,76 @@ _FACT_NAMES = ("feature_dim", "params", "pretrain_epochs")
 
 @dataclass(frozen=True)
 class Table:
-    """One table; ``columns`` are headings such as ``KNN top-1``, ``note`` says how it is sorted."""
+    """One table; ``columns`` are headings such as ``KNN top-1``, ``note`` says how it is sorted.
+
+    ``measure`` is what numbers are, and ``charted`` the number of columns, from the first, that the chart shows (0 = all).
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
     facts: tuple[str, ...] = FACTS
+    measure: str = "top-1 accuracy"
+    charted: int = 0
 
 
 def tables(cells: Iterable[Cell]) -> list[Table]:
-    """Tables of cells sorted as ``leaderboard.cells.aggregate`` does."""
-    return [_table(bench, list(group)) for bench, group in groupby(cells, key=lambda cell: cell.bench)]
+    """Tables of cells sorted as ``leaderboard.cells.aggregate`` does; segmentation has measures, and tables, of its own."""
+    found = []
+    for bench, group in groupby(cells, key=lambda cell: cell.bench):
+        own = list(group)
+        measured = [cell for cell in own if _base(cell.protocol) == "segmentation" or cell.headline in _MEASURES]
+        if others := [cell for cell in own if cell not in measured]:
+            found.append(_classification(bench, others))
+        by_protocol = groupby(sorted(measured, key=lambda cell: cell.protocol), key=lambda cell: cell.protocol)
+        found += [_segmentation(bench, list(part)) for _, part in by_protocol]
+    return found
 
 
-def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
+def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
     protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
+    main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
+    rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
+    columns = tuple(f"{_clean(_protocol_title(protocol))} top-1" for protocol in protocols)
+    return Table(_title(bench), columns, rows, f"Sorted by {columns[protocols.index(main)]}.")
+
+
+def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
+    """Measures of one protocol on untrimmed recordings, beside those of the most frequent class."""
+    protocol = cells[0].protocol
+    rows = _rows(cells, [(protocol, measure) for measure in _MEASURES], protocol)
+    title = f"{_title(bench)} · {_clean(protocol)}"
+    note = "Actions: without the frames whose true class is background."
+    if done := next((cell for cell in cells if cell.done), None):
+        constant = [done.metrics.get(f"majority_{measure}") for measure in _MEASURES]
+        entries = tuple(Entry(f"{one.mean:.1f}", summary=one) if one else Entry("-") for one in constant)
+        rows = (Row("majority class", True, entries, ("-",) * len(FACTS), ()), *rows)
+        facts = done.done[0].stage.facts
+        note += f" {facts['background']:.1f} % of the frames of the {facts['test_recordings']} test recordings are background."
+        if "window" in facts:
+            note += f" Windows of {facts['window']} frames, stride {facts['stride']}, pooling {facts['pooling']}"
+            note += f", {facts['fps']:g} frames per second" if "fps" in facts else ""
+            note += f", every {facts['subsample']}. frame." if facts["subsample"] > 1 else "."
+    note += f" Sorted by {next(iter(_MEASURES.values()))}."
+    return Table(title, tuple(_MEASURES.values()), rows, note, measure="segmentation", charted=_CHARTED)
+
+
+def _title(bench: Bench) -> str:
+    place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
+    place += f" from {bench.source}" if bench.source else ""
+    return _clean(f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}")
+
+
+def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) -> tuple[Row, ...]:
+    """Rows of a table: its columns are pairs of protocol and metric, and it is sorted by the headline of ``main``."""
+    protocols = list(dict.fromkeys(protocol for protocol, _ in columns))
     grid = {(cell.method, cell.encoder, cell.protocol): cell for cell in cells}
     methods = sorted({(cell.method, cell.encoder) for cell in cells})
-    main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
 
     def order(method: tuple[str, str]) -> tuple[int, float, tuple[str, str]]:
         cell = grid.get((*method, main))
-        value = cell.metrics[HEADLINE].mean if cell and HEADLINE in cell.metrics else -1.0
-        return (_reference_order(method[0]), 0.0 if _is_reference(method[0]) else -value, method)
+        return method_order(cell) if cell else (_reference_order(method[0]), 1.0, method)
 
     marks = {protocol: _marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
     rows = []
@@ -107,33 +162,35 @@ def _table(bench: Bench, cells: Sequence[Cell]) -> Table:
         own = {protocol: grid.get((method, encoder, protocol)) for protocol in protocols}
         rows.append(
             Row(
-                name=_clean(_method_title(method)),
+                name=_clean(method_title(method)),
                 reference=_is_reference(method),
                 entries=tuple(
-                    _entry(cell, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
-                    for p, cell in own.items()
+                    _entry(own[p], metric, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
+                    for p, metric in columns
                 ),
                 facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), _clean(encoder)),
                 keys=tuple(_keys(cell) for cell in own.values() if cell),
             )
         )
-    place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
-    place += f" from {bench.source}" if bench.source else ""
-    title = f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}"
-    columns = tuple(f"{_clean(_protocol_title(protocol))} top-1" for protocol in protocols)
-    return Table(_clean(title), columns, tuple(rows), f"Sorted by {columns[protocols.index(main)]}.")
+    return tuple(rows)
+
+
+def method_order(cell: Cell) -> tuple[int, float, tuple[str, str]]:
+    """Sorts a column: references first, then methods by their headline, the best one first."""
+    value = cell.metrics[cell.headline].mean if cell.headline in cell.metrics else -1.0
+    return (_reference_order(cell.method), 0.0 if _is_reference(cell.method) else -value, (cell.method, cell.encoder))
 
 
 def _marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
     """``best`` and ``tied`` by method and encoder; nothing where there are fewer than two methods to compare."""
-    ranked = [cell for cell in column if HEADLINE in cell.metrics and not _is_reference(cell.method)]
+    ranked = [cell for cell in column if cell.headline in cell.metrics and not _is_reference(cell.method)]
     if len(ranked) < 2:
         return {}
-    top = max(ranked, key=lambda cell: cell.metrics[HEADLINE].mean)
-    best = top.metrics[HEADLINE]
+    top = max(ranked, key=lambda cell: cell.metrics[cell.headline].mean)
+    best = top.metrics[top.headline]
     marks = {}
     for cell in ranked:
-        own = cell.metrics[HEADLINE]
+        own = cell.metrics[cell.headline]
         if own.mean == best.mean:
             marks[cell.method, cell.encoder] = "best"
         elif indistinguishable(top.correct, cell.correct, (best.error**2 + own.error**2) / 100**2):
@@ -149,14 +206,16 @@ def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str
     return "not asked for"
 
 
-def _entry(cell: Cell | None, mark: str, elsewhere: str) -> Entry:
+def _entry(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
     if cell is None:
         return Entry(elsewhere)
-    summary = cell.metrics.get(HEADLINE)
+    summary = cell.metrics.get(metric)
     gap = _clean(cell.gap)
-    if summary is None:
-        return Entry(gap or "no top-1 in the record")
+    if summary is None:  # the reason stands once, in the column that methods are ranked by
+        return Entry(gap or f"no {metric} in the record" if metric in (HEADLINE, _RANKED) else "-")
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
+    if metric != cell.headline:
+        return Entry(text, summary=summary)
     band = "" if summary.low is None or summary.high is None else f"[{summary.low:.1f}, {summary.high:.1f}] "
     draws = cell.metrics.get("top1_draws_sd")
     spread = f", draws ± {draws.mean:.1f}" if draws else ""
@@ -188,7 +247,8 @@ def _reference_order(method: str) -> int:
     return names.index(_base(method)) if _is_reference(method) else len(names)
 
 
-def _method_title(method: str) -> str:
+def method_title(method: str) -> str:
+    """What tables call a method: reference rows in words."""
     base = _base(method)
     return REFERENCES.get(base, base) + method[len(base) :]
 

@@ -174,6 +174,16 @@ class ActCLR(SkeletonCLR):
         network.train()
         return embedded
 
+    @torch.no_grad()
+    def attention(self, maps: Tensor) -> Tensor:
+        """Actionlet mask by the trained encoder and projector; the anchor is the average training clip (actclr.md 11, F3)."""
+        if self.context.mean_clip is None:
+            raise BenchError("actclr: actionlets need the average training clip in the context.")
+        mean = to_stream(self.context.mean_clip[None], self.context.stream, self.context.layout)
+        encoder, projector = self.online.encoder, self.online.projector
+        anchor = projector(encoder.pool(encoder(mean)))
+        return difference_activation(maps, self.online, anchor, self.context.layout, self.config.actionlet)
+
     def actionlet(self, view: Tensor, anchor: Tensor) -> Tensor:
         """Mask (N, M, T', V) of a view."""
         network = self.online if self.config.actionlet.encoder == "online" else self.target.network

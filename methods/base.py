@@ -118,6 +118,13 @@ class Method(nn.Module, ABC):
         """Projector output (N, d) of pooled features (N, D); ``None`` for methods without a projector."""
         return None
 
+    def attention(self, maps: Tensor) -> Tensor | None:
+        """Weights (N, M, T', V) in 0..1 of the encoder's maps (N, M, D, T', V), for a weighted average of joints and moments.
+
+        ``None`` for methods that attend to nothing; called in evaluation mode.
+        """
+        return None
+
     @abstractmethod
     def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
         """Augmented views of joint clips (N, C, T, V, M); the trainer converts them to the stream afterwards."""

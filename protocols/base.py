@@ -9,16 +9,18 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor, device, nn
 
 from datasets.layout import Layout
+from datasets.prepare import Preparation
+from datasets.untrimmed import RecordingSet
 from encoders.base import Encoder
 from engine.config import Config as BaseConfig
 from engine.config import Overrides, TrainConfig, knob
 
 Needs = Literal["features", "encoder", "untrimmed", "scores"]
-"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), the encoder
-and untrimmed recordings, or stored scores of other evaluations (``ScoresContext``)."""
+"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), the frozen
+encoder and untrimmed recordings (``UntrimmedContext``), or stored scores of other evaluations (``ScoresContext``)."""
 
 
 class FeatureConfig(BaseConfig):
@@ -121,11 +123,52 @@ class ScoresContext:
 
 
 @dataclass(frozen=True)
+class UntrimmedContext:
+    """All that a protocol on untrimmed recordings may see: no test labels.
+
+    Attributes:
+        encoder: frozen, in evaluation mode; expects clips of ``encoder.frames`` frames.
+        attention: ``attention(maps)``: the method's weights (N, M, T', V) of joints and moments for a weighted average of the
+            encoder's maps (N, M, D, T', V); ``None`` for methods that have none.
+        layout: skeleton layout of recordings and encoder.
+        stream: stream that the encoder reads.
+        rules: how a window is prepared.
+        train: training recordings with labels, in main memory.
+        group: the entry of ``train.groups`` along which the split is cut.
+        test_frames: (F, M, V, 3), as ``RecordingSet.frames``.
+        test_offsets: (R + 1,) int64, as ``RecordingSet.offsets``.
+        test_ids: R names.
+        classes: number of classes, 0 is background.
+        seed: seed of this stage.
+        device: where the encoder is.
+        progress: ``progress(done, total)``: windows encoded so far, shown to the user.
+        report: ``report(epoch, loss, test_scores)`` adds a point to the stored curve; the engine scores it unseen.
+    """
+
+    encoder: Encoder
+    attention: Callable[[Tensor], Tensor | None]
+    layout: Layout
+    stream: str
+    rules: Preparation
+    train: RecordingSet
+    group: str
+    test_frames: Tensor
+    test_offsets: NDArray[np.int64]
+    test_ids: tuple[str, ...]
+    classes: int
+    seed: int
+    device: device
+    progress: Callable[[int, int], None]
+    report: Callable[[int, float, Tensor], None]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a protocol returns.
 
     Attributes:
-        scores: (n, classes) float32 per test sample, the largest wins; fused draws (R, n, classes).
+        scores: (n, classes) float32 per test sample (untrimmed recordings: per frame), the largest wins; fused draws
+            (R, n, classes).
         extras: further score matrices, e.g. ``{"k5": ...}``; their top-1 become metrics ``top1_k5`` ...
         facts: what was chosen and tried, e.g. ``{"lr": 0.1, "n_trials": 6}``.
         validation: (m, classes) scores of ``context.held_out`` by a classifier that was fitted on ``context.fit``.
@@ -137,7 +180,7 @@ class Outcome:
     validation: Tensor | None = None
 
 
-ContextT = TypeVar("ContextT", bound=EvalContext | EncoderContext | ScoresContext)
+ContextT = TypeVar("ContextT", bound=EvalContext | EncoderContext | ScoresContext | UntrimmedContext)
 
 
 class Protocol(ABC, Generic[ContextT]):
@@ -155,6 +198,7 @@ class Protocol(ABC, Generic[ContextT]):
         needs: what it works on, which decides the context it gets; may depend on the config, but not whether it is
             ``untrimmed`` or ``scores``.
         keeps_validation: whether its outcome will hold validation scores.
+        needs_attention: whether it pools by :meth:`methods.base.Method.attention`, which not every method has.
     """
 
     title: ClassVar[str] = ""
@@ -168,6 +212,7 @@ class Protocol(ABC, Generic[ContextT]):
     on_targets: ClassVar[bool] = False
     needs: Needs = "features"
     keeps_validation: bool = False
+    needs_attention: bool = False
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config

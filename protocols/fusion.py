@@ -52,9 +52,7 @@ class Fusion(Protocol[ScoresContext]):
     config: FusionConfig
 
     def combines(self, other: Protocol[Any]) -> str | None:
-        """Scores of clips only; a choice needs validation scores, which not every protocol can spare."""
-        if other.needs == "untrimmed":
-            return "its scores are of frames, not of clips"
+        """A choice needs validation scores, which not every protocol can spare."""
         if self.config.choose and not other.keeps_validation:
             return "it keeps no scores of a validation part to choose weights by"
         return None

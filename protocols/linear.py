@@ -21,11 +21,12 @@ _REPORT_EVERY = 5
 Report = Callable[[int, float, Tensor], None]
 """``report(epoch, loss, weights)``: mean training loss of the epoch over all trials, (D + 1, G, classes) after it."""
 
-_Grid = Annotated[
+Grid = Annotated[
     tuple[Annotated[float, Field(ge=0)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else value),
     Field(min_length=1),
 ]
+"""Values that are tried; one alone may be written without a list."""
 
 
 class LinearConfig(Config):
@@ -35,8 +36,8 @@ class LinearConfig(Config):
     UTD-MHAD in view (raw, random and released ActCLR features), so on these two it is not independent of the test part.
     """
 
-    lr: _Grid = knob((0.03, 0.3), "learning rates tried, suited to standardised features (the suite's own choice)")
-    weight_decay: _Grid = knob((0.0, 1e-3, 1e-2), "weight decays tried, on weights and biases as torch.optim.SGD does")
+    lr: Grid = knob((0.03, 0.3), "learning rates tried, suited to standardised features (the suite's own choice)")
+    weight_decay: Grid = knob((0.0, 1e-3, 1e-2), "weight decays tried, on weights and biases as torch.optim.SGD does")
     epochs: int = knob(100, "passes over the training features; aimclr.md 5.2", ge=1)
     milestones: tuple[int, ...] = knob((80,), "multiply lr by 0.1 in epochs after these (1-based); aimclr.md 5.2")
     schedule: Literal["step", "cosine"] = knob("step", "step, or a half cosine to 0 over all steps (igm.md 4)")
@@ -79,7 +80,7 @@ class Linear(Protocol[EvalContext]):
         best, validation = 0, None
         if len(trials) > 1:
             fit, held_out = torch.as_tensor(context.fit), torch.as_tensor(context.held_out)
-            scale = _Scale.of(features[fit], self.config.standardise)
+            scale = Scale.of(features[fit], self.config.standardise)
             weights = train(scale(features[fit]), labels[fit], context.classes, trials, self.config, context.seed)
             accuracy, loss = _judge(scale(features[held_out]), labels[held_out], weights)
             best = max(range(len(trials)), key=lambda i: (accuracy[i], -loss[i]))
@@ -87,7 +88,7 @@ class Linear(Protocol[EvalContext]):
             validation = scale(features[held_out]) @ weights[:, best]
         facts["lr"], facts["weight_decay"] = trials[best]
 
-        scale = _Scale.of(features, self.config.standardise)
+        scale = Scale.of(features, self.config.standardise)
         test = scale(context.test_features)
 
         def report(epoch: int, loss: float, weights: Tensor) -> None:
@@ -99,14 +100,14 @@ class Linear(Protocol[EvalContext]):
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Prepares features: shifted and scaled, with a column of ones whose weights are the biases."""
 
     mean: Tensor
     factor: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, standardise: bool) -> _Scale:
+    def of(cls, features: Tensor, standardise: bool) -> Scale:
         """Statistics of (N, D) features; a feature that does not vary (beyond rounding) becomes 0."""
         if not standardise:
             return cls(features.new_zeros(()), features.new_ones(()))

@@ -120,7 +120,9 @@ def test_targets_that_a_protocol_cannot_use_are_cells_with_a_reason(world):
 
 def test_protocols_on_untrimmed_recordings_are_dispatched(world, monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluate, "_on_recordings", lambda stage, bench, protocol: seen.append(bench.recordings(stage)))
+    monkeypatch.setattr(
+        evaluate, "evaluate_recordings", lambda stage, bench, protocol: seen.append(bench.recordings(stage))
+    )
     world.run("random", "Frames", targets=(STREAM,))
     assert [split.name for split in seen] == ["stream/subject"] * 2
 

@@ -237,3 +237,36 @@ def test_aimclr_components_can_be_switched() -> None:
     assert without["d3m"].item() != full["d3m"].item()
     mined, plain = losses_of(build("aimclr", {}), 151), losses_of(build("aimclr", {"nnm.on": False}), 151)
     assert mined["nce"].item() < plain["nce"].item()
+
+
+@pytest.mark.parametrize("anchor", ["dataset", "batch"])
+def test_actclr_attends_to_what_differs_from_the_average_clip(anchor: str) -> None:
+    """The mask of its own training, by the trained network in evaluation mode; nothing is left of a batch in it."""
+    method = build("actclr", {"actionlet.anchor": anchor, "actionlet.mode": "relative"}).eval()
+    with torch.no_grad():
+        maps = method.encoder(clips(NTU25, 2))
+        weights = method.attention(maps)
+        assert weights is not None
+        assert weights.shape == (5, 2, maps.shape[3], 25)
+        assert 0 <= weights.min() < weights.max() <= 1
+        alone = method.attention(maps[3:4])
+        assert alone is not None
+        torch.testing.assert_close(alone, weights[3:4])
+        # The gradient of the similarity to the average clip, by autograd.
+        free = maps.clone().requires_grad_()
+        with torch.enable_grad():
+            embed = method.online.embed  # type: ignore[operator, union-attr]
+            anchor_unit = embed(method.encoder(method.context.mean_clip[None]))  # type: ignore[index]
+            (embed(free) @ anchor_unit.T).sum().backward()
+        assert free.grad is not None
+        activation = torch.einsum("nd,nmdtv->nmtv", -free.grad.sum(dim=(1, 3, 4)), maps).relu()
+        for part in NTU25.parts:
+            activation[..., list(part)] = activation[..., list(part)].mean(-1, keepdim=True)
+        expected = activation / activation.amax(dim=(1, 2, 3), keepdim=True)
+        torch.testing.assert_close(weights, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["aimclr", "random", "raw"])
+def test_methods_without_actionlets_attend_to_nothing(name: str) -> None:
+    method = build(name, {})
+    assert method.attention(method.encoder(clips(NTU25, 2))) is None

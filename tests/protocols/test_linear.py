@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from engine.config import BenchError, resolve
-from protocols.linear import Linear, LinearConfig, _Scale, train
+from protocols.linear import Linear, LinearConfig, Scale, train
 
 
 def slow_twin(features, labels, test, classes, lr, decay, config, seed):
@@ -124,11 +124,11 @@ def test_headline_ignores_the_scale_of_features(clouds, make_context) -> None:
 
 def test_constant_features_become_zero() -> None:
     features = torch.tensor([[0.3, 1.0, 0.0], [0.3, 3.0, 0.0]])
-    scale = _Scale.of(features, standardise=True)
+    scale = Scale.of(features, standardise=True)
     expected = torch.tensor([[0.0, -1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
     torch.testing.assert_close(scale(features), expected)
     assert scale(torch.tensor([[0.9, 2.0, 5.0]])).tolist() == [[0.0, 0.0, 0.0, 1.0]]
-    raw = _Scale.of(features, standardise=False)
+    raw = Scale.of(features, standardise=False)
     torch.testing.assert_close(raw(features)[:, :3], features)
 
 
