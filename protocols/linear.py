@@ -116,6 +116,7 @@ class Scale:
         return cls(mean, torch.where(varies, 1 / torch.where(varies, std, 1), 0))
 
     def __call__(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> (N, D + 1), the last column ones."""
         scaled = features.new_ones(len(features), features.shape[1] + 1)
         torch.sub(features, self.mean, out=scaled[:, :-1])
         scaled[:, :-1] *= self.factor
