@@ -135,6 +135,9 @@ class Finetune(Protocol[EncoderContext]):
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = FinetuneConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {**QUICK, "train.epochs": 6, "warmup_epochs": 0}}
+    tuned: ClassVar[Mapping[str, Overrides]] = {
+        "quick:synthetic": {"train.batch": 16, "train.epochs": 4, "train.lr": 2e-3}
+    }
     presets: ClassVar[Mapping[str, Overrides]] = {
         "augmented": {"augment": ("crop", "shear")},
         "aimclr": {"mode": "eval"},

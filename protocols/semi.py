@@ -51,6 +51,7 @@ class Semi(Finetune):
     version = 1
     Config: ClassVar[type[Config]] = SemiConfig
     budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {**QUICK, "train.epochs": 4}}
+    tuned: ClassVar[Mapping[str, Overrides]] = {"quick:synthetic": {"train.batch": 16, "train.epochs": 2}}
     presets: ClassVar[Mapping[str, Overrides]] = {
         **{str(percent): {"percent": percent} for percent in (1, 2, 5, 20)},
         "linear": {"frozen": True},
