@@ -335,7 +335,7 @@ def prepare(name: str, source: Path | None, on_bad: Any, processes: int | None, 
 
 
 @data.command("emit-ntu")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--files", type=click.IntRange(1), default=2000, show_default=True, help="How many.")
 @click.option(
     "--as", "release", type=click.Choice(["ntu60", "ntu120"]), default="ntu60", show_default=True, help="Names."
@@ -348,7 +348,7 @@ def emit_ntu(folder: Path, files: int, release: Any) -> None:
 
 
 @data.command("emit-pku")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--part", type=click.Choice(["1", "2"]), default="1", show_default=True, help="Part of PKU-MMD.")
 @click.option("--recordings", type=click.IntRange(1), help="How many.  [default: all 72]")
 def emit_pku(folder: Path, part: str, recordings: int | None) -> None:

@@ -143,7 +143,7 @@ class Dataset(ABC):
         if "clips" not in self.contents:
             raise BenchError(
                 f"{self.name} holds untrimmed recordings with a label per frame; trimmed clips are needed here, with one "
-                "label each. The protocol segmentation works on recordings."
+                "label each. For segmentation name it under --targets, and clips to pre-train on under --datasets."
             )
         self._assert_prepared(self.folder)
         return open_store(self.folder)

@@ -65,8 +65,11 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def of_file(path: Path) -> Entry:
-    """The entry of a file in a folder."""
-    status = path.stat()
+    """The entry of a file in a folder; one that is not there, as behind a broken link, tells so when it is read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return Entry(path.stem, path, "", (0, 0))
     return Entry(path.stem, path, "", (status.st_size, status.st_mtime_ns))
 
 

@@ -123,6 +123,7 @@ class Form(Dataset):
         """The store, made on first use; see :meth:`Dataset.prepared`."""
         if not self.folder.is_dir():
             self._prepare(lambda line: None, "skip")
+            super().prepared().warn_of_skipped()
         return super().prepared()
 
     def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> None:

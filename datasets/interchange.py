@@ -20,7 +20,7 @@ import pandas as pd
 
 from datasets.layout import NTU25
 from datasets.prepare import VERSION, BadClipError, Float, Preparation, as_they_are, inspect, prepare_clips
-from datasets.store import ClipFile, Finding, file_sha256, write_store
+from datasets.store import ClipFile, Finding, file_sha256, first_of, write_store
 from engine.config import BenchError, as_dict
 
 PERSONS = 2
@@ -144,7 +144,7 @@ def prepare(
                 clips.append(ready)
                 lengths += used.tolist()
         if not lengths:
-            raise BenchError(f"{found.files[0]}: none of {len(skipped)} clips is usable. The first: {skipped[0]}.")
+            raise BenchError(f"{found.files[0]}: none of {len(skipped)} clips is usable.{first_of(skipped)}")
         samples = found.samples.iloc[rows].reset_index(drop=True)
         samples.insert(2, "length", lengths)
         manifest = {

@@ -29,7 +29,7 @@ from datasets.ntu_raw import parse
 from datasets.ntu_release import Release
 from datasets.parts import Arrays, make_parts, workshop
 from datasets.prepare import VERSION, BadClipError, Preparation, inspect, prepare_clips
-from datasets.store import ClipFile, Finding, write_store
+from datasets.store import ClipFile, Finding, first_of, write_store
 from engine.config import BenchError, as_dict, digest, suggestion
 
 PREPARATIONS: Mapping[str, Mapping[str, str]] = {
@@ -107,8 +107,8 @@ def prepare(
                 if on_bad == "stop" and harvest.skipped:
                     raise BenchError(f"{harvest.skipped[0]}. Mend the file, or skip bad clips.")
         if not harvest.stems:
-            first = next((f" The first: {found}." for found in (*harvest.skipped, *harvest.missing)), "")
-            raise BenchError(f"{source}: none of {len(files)} files is usable.{first}")
+            reasons = first_of((*harvest.skipped, *harvest.missing))
+            raise BenchError(f"{source}: none of {len(files)} files is usable.{reasons}")
         samples = table(harvest.stems)
         samples.insert(2, "length", harvest.lengths)
         if others:

@@ -104,7 +104,7 @@ def find_files(source: Path, setups: int, title: str) -> tuple[list[Entry], list
     elif files:
         there = f"{len(files)} other files, e.g. {min(path.relative_to(source).as_posix() for path in files)}"
     else:
-        there = "no files at all"
+        there = "no files at all" if source.is_dir() else "none of that ending"
     raise BenchError(f"{source} holds no file {FORM} of {title}, but {there}. {_OTHERS}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import compress
@@ -95,6 +96,11 @@ def _assert_official(samples: pd.DataFrame, release: Release, split: str, source
 
 def _assert_told(found: Interchange, release: Release, source: Path) -> None:
     """Of a form without names: its classes and its split are those of the release."""
+    told = re.search(r"ntu[-_ ]?(60|120)(?!\d)", source.name.lower())
+    if told and int(told[1]) != len(release.classes):
+        raise BenchError(
+            f"{source} is NTU RGB+D {told[1]} by its name, not {release.title}: prepare it as ntu{told[1]}, or rename it."
+        )
     classes, most = len(release.classes), int(found.samples["label"].max()) + 1
     if most > classes:
         raise BenchError(f"{source} has a clip of class {most}, {release.title} has {classes} classes; is it ntu120?")

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.layout import Layout, joint_map
-from datasets.store import Finding, write_store
+from datasets.store import Finding, first_of, write_store
 from engine.config import BenchError, Config, as_dict, knob
 
 Rotation = Literal["released", "frame", "sequence", "none"]
@@ -223,8 +223,8 @@ def prepare_store(folder: Path, recordings: Recordings, rules: Preparation, vers
         BenchError: there is not a single recording.
     """
     if not recordings.clips:
-        first = f" The first: {recordings.skipped[0]}." if recordings.skipped else ""
-        raise BenchError(f"{recordings.source['name']}: none of {len(recordings.skipped)} clips is usable.{first}")
+        name, skipped = recordings.source["name"], recordings.skipped
+        raise BenchError(f"{name}: none of {len(skipped)} clips is usable.{first_of(skipped)}")
     offsets = np.cumsum([0, *(len(clip) for clip in recordings.clips)])
     clips, used = prepare_clips(np.concatenate(recordings.clips), offsets, recordings.layout, rules)
     samples = recordings.samples.copy()

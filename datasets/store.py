@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -45,6 +46,14 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
+
+
+def first_of(findings: Sequence[Finding], most: int = 5) -> str:
+    """The first few in words, for the end of a message."""
+    shown = "; ".join(map(str, findings[:most]))
+    if not shown:
+        return ""
+    return f" The first of them: {shown}." if len(findings) > most else f" {shown}."
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,12 @@ class Store:
     def findings(self, kind: str) -> tuple[Finding, ...]:
         """What preparation noted under ``kind`` in the manifest: ``skipped``, ``missing`` or ``remarks``."""
         return tuple(Finding(**entry) for entry in self.manifest.get(kind, []))
+
+    def warn_of_skipped(self) -> None:
+        """Warn of what was left out: for data that is prepared on first use, without a report."""
+        if skipped := self.findings("skipped"):
+            text = f"{len(skipped)} {self.unit} were skipped, the first: {skipped[0]}. See data check."
+            warnings.warn(text, stacklevel=2)
 
     def damage(self) -> tuple[str, ...]:
         """Files whose bytes are not those that were written."""

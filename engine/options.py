@@ -82,7 +82,9 @@ def listed(name: str, default: str | None, text: str, callback: Any = names) -> 
 
 def folder(name: str, default: str, text: str) -> Callable[[F], F]:
     """An option that names a folder."""
-    return click.option(name, type=click.Path(path_type=Path), default=default, show_default=True, help=text)
+    return click.option(
+        name, type=click.Path(path_type=Path, file_okay=False), default=default, show_default=True, help=text
+    )
 
 
 def complain(text: str, style: str) -> None:

@@ -246,6 +246,14 @@ def test_rows_that_are_not_one_hot(tmp_path: Path) -> None:
     ]
 
 
+def test_clips_left_out_on_first_use_are_told(tmp_path: Path) -> None:
+    content = pyskl()
+    content["annotations"][1]["keypoint"] = np.zeros((2, 5, 17, 3), np.float32)
+    path = write_pyskl(tmp_path / "a.pkl", content)
+    with pytest.warns(UserWarning, match=r"1 clips were skipped, the first: .*See data check"):
+        load(tmp_path, path)
+
+
 def test_a_changed_file_is_prepared_again(tmp_path: Path) -> None:
     first = load(tmp_path, write_pyskl(tmp_path / "a.pkl"))
     stores = set((tmp_path / "data" / "form").iterdir())
@@ -314,7 +322,11 @@ def test_other_clips_do_not_become_ntu60(tmp_path: Path) -> None:
         ntu60(tmp_path, write_ctrgcn(tmp_path / "data.npz"))
     labels = np.eye(120)[[label(name) + 100 for name in names("xsub", "train")]]
     with pytest.raises(BenchError, match=r"has 60 classes; is it ntu120\?"):
-        ntu60(tmp_path, write_ctrgcn(tmp_path / "NTU120_CS.npz", y_train=labels))
+        ntu60(tmp_path, write_ctrgcn(tmp_path / "many_CS.npz", y_train=labels))
+    with pytest.raises(
+        BenchError, match=r"NTU60_CS\.npz is NTU RGB\+D 60 by its name, not NTU RGB\+D 120: prepare it as ntu60"
+    ):
+        NTU120(tmp_path / "data").prepare(write_ctrgcn(tmp_path / "NTU60_CS.npz"), lambda line: None)
     with pytest.raises(BenchError, match="prepared already; ntu60:released needs raw ones"):
         ntu60(tmp_path, write_aimclr(tmp_path / "frame50", "xsub", 50), "released")
     with pytest.raises(BenchError, match="who is in a clip was chosen by those who made it; ntu60:tracked needs"):

@@ -316,7 +316,7 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(BenchError, match=r"neither a folder nor a readable zip.*form:PATH"):
         prepare(tmp_path, tmp_path / "x.zip")
     (folder / f"{name_of()}.skeleton").write_bytes(b"")
-    with pytest.raises(BenchError, match=r"none of 1 files is usable. The first: F001V001"):
+    with pytest.raises(BenchError, match=r"none of 1 files is usable. F001V001"):
         prepare(tmp_path, folder)
 
 
@@ -385,3 +385,10 @@ def test_no_folder_crashes_the_preparation(tmp_path_factory, files, listed):
     manifest = json.loads((dataset.folder / "manifest.json").read_text())
     assert report.shape[0] + len(report.skipped) + len(report.missing) >= 1
     assert manifest["source"]["files"] >= report.shape[0] >= 1
+
+
+def test_a_broken_link_is_a_bad_file(tmp_path, source):
+    (source / "S001C001P001R001A002.skeleton").symlink_to(tmp_path / "nowhere.skeleton")
+    _, report = prepare(tmp_path, source)
+    (found,) = [finding for finding in report.skipped if "A002" in finding.place]
+    assert "cannot be read" in found.reason

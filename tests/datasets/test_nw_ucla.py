@@ -186,7 +186,9 @@ def test_unusable_sources(tmp_path, source):
         dataset.prepare(tmp_path / "cut.zip", quiet)
     for path in source.iterdir():
         path.write_text("{")
-    with pytest.raises(BenchError, match=r"none of 12 clips is usable\. The first: a01_s01_e00_v01\.json: line 1"):
+    with pytest.raises(
+        BenchError, match=r"none of 12 clips is usable\. The first of them: a01_s01_e00_v01\.json: line 1"
+    ):
         dataset.prepare(source, quiet)
 
 
