@@ -33,6 +33,7 @@ class Encoder(nn.Module, ABC):
         graph: it has an ``adjacency`` that ``forward`` lets replace (HiCLR's drop/add edges need it).
         local: its maps tell persons, frames and joints apart and ``pool`` averages them, so that a method can weigh or drop
             a part of them (ActCLR's actionlets, AimCLR's EADM).
+        fixed_persons: it reads all persons as one input, and so only clips of as many persons as it was built for.
         skip_absent: ``pool`` leaves persons out whose maps are all zero.
         precision: ``bf16`` runs the network under autocast and returns float32 maps; set by the trainer.
     """
@@ -44,6 +45,7 @@ class Encoder(nn.Module, ABC):
     recipes: ClassVar[Mapping[str, Overrides]] = {}
     graph: ClassVar[bool] = False
     local: ClassVar[bool] = True
+    fixed_persons: ClassVar[bool] = False
 
     dim: int
     temporal_stride: int
