@@ -123,6 +123,7 @@ class CTRGCN(Encoder):
     Persons are normalised alike, as in ST-GCN; the released code has statistics of its own for every slot.
     """
 
+    version = 2  # 1 had temporal normalisations that all start with 1
     Config = CTRGCNConfig
     config: CTRGCNConfig
     graph = True
@@ -168,6 +169,8 @@ def _init(module: nn.Module) -> None:
         _as_if_apart(module.value, module.partitions)
     elif isinstance(module, TemporalConvolution):
         _as_if_apart(module.entry, 3)
+        for norm in (module.norm_entry, module.norm):
+            nn.init.normal_(norm.weight, 1.0, 0.02)
 
 
 def _as_if_apart(convolution: nn.Conv2d, parts: int) -> None:
