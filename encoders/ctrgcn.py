@@ -123,7 +123,7 @@ class CTRGCN(Encoder):
     Persons are normalised alike, as in ST-GCN; the released code has statistics of its own for every slot.
     """
 
-    version = 2  # 1 had temporal normalisations that all start with 1
+    version = 2
     Config = CTRGCNConfig
     config: CTRGCNConfig
     graph = True

@@ -37,7 +37,7 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
     for file, frame in (("best", best), ("ranks", _frame(ranked)), ("agreement", agreed)):
         replace(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     parts: list[RenderableType] = [
-        _grid("Against the best method", best, {"top1": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
+        _grid("Against the best method", best, {"value": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": ".3f", "critical": ".2f"}),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": ".3f"}),
         Text(_NOTE, style="dim"),
