@@ -142,7 +142,7 @@ class Spot:
 
     def shows(self, labels: Labels) -> bool:
         """Whether records with these labels belong here, whatever the method."""
-        place, source = f"{labels.dataset}/{labels.split}", getattr(labels, "source", "")
+        place, source = f"{labels.dataset}/{labels.split}", labels.source
         column, stream = self.column, self.row.measured_stream
         wanted = column.place, column.source, stream, self.protocol
         return (place, source, labels.stream, labels.protocol) == wanted
