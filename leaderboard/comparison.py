@@ -15,7 +15,7 @@ from scipy import stats
 
 from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.statistics import Correctness
-from leaderboard.tables import _is_reference
+from leaderboard.tables import is_reference
 
 LEVEL = 0.05
 _EQUAL = 1e-9
@@ -191,7 +191,7 @@ def _values(column: Mapping[Name, float], names: Iterable[Name]) -> NDArray[np.f
 
 
 def _ranked(cells: Iterable[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.headline in cell.metrics and not _is_reference(cell.method)]
+    return [cell for cell in cells if cell.headline in cell.metrics and not is_reference(cell.method)]
 
 
 def _value(cell: Cell) -> float:

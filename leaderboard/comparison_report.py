@@ -15,7 +15,7 @@ from leaderboard.cells import Bench, aggregate
 from leaderboard.collect import collect
 from leaderboard.comparison import Ranking, against_best, agreement, rankings
 from leaderboard.render import replace
-from leaderboard.tables import _clean
+from leaderboard.tables import one_line
 
 _NOTE = (
     "p of a paired t-test over seeds and of an exact sign test over test samples (McNemar's for one seed each), adjusted for "
@@ -70,7 +70,7 @@ def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> Renderabl
     for name in (["data"] if place else []) + rest:
         grid.add_column(name, justify="right" if name in formats else "left", overflow="fold")
     for row in frame.to_dict("records"):
-        where = [_clean(" ".join(str(row[name]) for name in place if row[name]))] if place else []
+        where = [one_line(" ".join(str(row[name]) for name in place if row[name]))] if place else []
         grid.add_row(*map(Text, where), *(Text(_shown(row[name], formats.get(name, ""))) for name in rest))
     return grid
 
@@ -78,4 +78,4 @@ def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> Renderabl
 def _shown(value: object, form: str) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else format(value, form)
-    return _clean(str(value))
+    return one_line(str(value))
