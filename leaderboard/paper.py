@@ -312,6 +312,6 @@ def _printed(spot: Spot, numbers: Sequence[Number]) -> Number | None:
     fitting = [
         number
         for number in numbers
-        if number.cell == wanted and number.source.startswith(table.source) and number.place.startswith(table.place)
+        if number.cell == wanted and table.source in ("", number.source) and table.place in ("", number.place)
     ]
     return min(fitting, key=lambda number: (bool(number.mark), _EVIDENCE.index(number.evidence)), default=None)
