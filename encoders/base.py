@@ -126,6 +126,19 @@ def weighted_average(maps: Tensor, weights: Tensor | None) -> Tensor:
     return (maps * weights).sum(dim=(3, 4)) / (weights.sum(dim=(3, 4)) + 1e-5)
 
 
+def levels_above_block(name: str, blocks: int) -> int:
+    """``Encoder.levels_above`` where every one of ``blocks`` blocks is a level, and what embeds the input is the lowest."""
+    part, _, rest = name.partition(".")
+    return blocks - (int(rest.partition(".")[0]) if part == "blocks" else -1)
+
+
+def shortcut(channels_in: int, channels_out: int, changes: bool) -> nn.Module:
+    """What a block's input passes to be added to its output: nothing, or a normalised 1x1 convolution where shapes change."""
+    if not changes:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+
+
 def parameter_count(module: nn.Module) -> int:
     """Number of trainable numbers in a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
