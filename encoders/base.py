@@ -33,6 +33,7 @@ class Encoder(nn.Module, ABC):
         graph: it has an ``adjacency`` that ``forward`` lets replace (HiCLR's drop/add edges need it).
         local: its maps tell persons, frames and joints apart and ``pool`` averages them, so that a method can weigh or drop
             a part of them (ActCLR's actionlets, AimCLR's EADM).
+        fixed_persons: it reads all persons as one input, and so only clips of as many persons as it was built for.
         skip_absent: ``pool`` leaves persons out whose maps are all zero.
         precision: ``bf16`` runs the network under autocast and returns float32 maps; set by the trainer.
     """
@@ -44,6 +45,7 @@ class Encoder(nn.Module, ABC):
     recipes: ClassVar[Mapping[str, Overrides]] = {}
     graph: ClassVar[bool] = False
     local: ClassVar[bool] = True
+    fixed_persons: ClassVar[bool] = False
 
     dim: int
     temporal_stride: int
@@ -122,6 +124,19 @@ def weighted_average(maps: Tensor, weights: Tensor | None) -> Tensor:
         return maps.mean(dim=(3, 4))
     weights = weights[:, :, None]
     return (maps * weights).sum(dim=(3, 4)) / (weights.sum(dim=(3, 4)) + 1e-5)
+
+
+def levels_above_block(name: str, blocks: int) -> int:
+    """``Encoder.levels_above`` where every one of ``blocks`` blocks is a level, and what embeds the input is the lowest."""
+    part, _, rest = name.partition(".")
+    return blocks - (int(rest.partition(".")[0]) if part == "blocks" else -1)
+
+
+def shortcut(channels_in: int, channels_out: int, changes: bool) -> nn.Module:
+    """What a block's input passes to be added to its output: nothing, or a normalised 1x1 convolution where shapes change."""
+    if not changes:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
 
 def parameter_count(module: nn.Module) -> int:

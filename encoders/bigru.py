@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from datasets.layout import Layout
 from encoders.base import Encoder
 from encoders.bodies import checked
-from engine.config import Config, knob
+from engine.config import BenchError, Config, knob
 
 
 class BiGRUConfig(Config):
@@ -39,6 +39,7 @@ class BiGRU(Encoder):
     # 45 million weights are beyond a CPU: our choice, a fiftieth of the operations.
     budgets = {"quick": {"hidden": 128}}
     local = False
+    fixed_persons = True
 
     def __init__(self, config: BiGRUConfig, layout: Layout, frames: int, persons: int) -> None:
         super().__init__(config, layout, frames, persons)
@@ -54,8 +55,14 @@ class BiGRU(Encoder):
                 nn.init.xavier_uniform_(parameter)  # released CMD
 
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
-        """Clips (N, C, T, V, M) -> (N, 1, D, T, 1), the states of the last layer; ``adjacency`` has no meaning here."""
+        """Clips (N, C, T, V, M) -> (N, 1, D, T, 1), the states of the last layer; ``adjacency`` has no meaning here.
+
+        Raises:
+            BenchError: other joints, coordinates or persons than it was built for.
+        """
         stored = checked(clips, self.layout)
+        if stored.shape[1] != self.persons:
+            raise BenchError(f"bigru was built for clips of {self.persons} person(s), these have {stored.shape[1]}.")
         x = stored.transpose(1, 2).flatten(2)
         x = self.norm(x.flatten(0, 1)).view(x.shape)
         for pair in self.layers:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.layout import Layout
-from encoders.base import Encoder
+from encoders.base import Encoder, shortcut
 from encoders.bodies import BodiesConfig, bodies_of
 from encoders.graph import directed_adjacency
 from engine.config import knob
@@ -40,7 +40,7 @@ class TopologyRefinement(nn.Module):
         self.shared = nn.Parameter(adjacency.clone())
         self.gain = nn.Parameter(torch.zeros(1))
         self.norm = nn.BatchNorm2d(channels_out)
-        self.shortcut = _shortcut(channels_in, channels_out, 1)
+        self.shortcut = shortcut(channels_in, channels_out, channels_in != channels_out)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """Features (B, C, T, V), adjacency (K, V, V) that scales the topologies -> (B, C', T, V)."""
@@ -101,19 +101,14 @@ class Block(nn.Module):
         super().__init__()
         self.graph = TopologyRefinement(channels_in, channels_out, adjacency)
         self.temporal = TemporalConvolution(channels_out, kernel, stride)
-        self.shortcut = _shortcut(channels_in, channels_out, stride) if residual else None
+        changes = channels_in != channels_out or stride != 1
+        self.shortcut = shortcut(channels_in, channels_out, changes) if residual else None
         self.stride = stride
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """Features (B, C, T, V), adjacency (K, V, V) -> (B, C', T', V)."""
         y = self.temporal(self.graph(x, adjacency))
         return F.relu(y if self.shortcut is None else y + self.shortcut(x[:, :, :: self.stride]))
-
-
-def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
-    if channels_in == channels_out and stride == 1:
-        return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
 
 class CTRGCN(Encoder):
@@ -123,6 +118,7 @@ class CTRGCN(Encoder):
     Persons are normalised alike, as in ST-GCN; the released code has statistics of its own for every slot.
     """
 
+    version = 2
     Config = CTRGCNConfig
     config: CTRGCNConfig
     graph = True
@@ -168,6 +164,8 @@ def _init(module: nn.Module) -> None:
         _as_if_apart(module.value, module.partitions)
     elif isinstance(module, TemporalConvolution):
         _as_if_apart(module.entry, 3)
+        for norm in (module.norm_entry, module.norm):
+            nn.init.normal_(norm.weight, 1.0, 0.02)
 
 
 def _as_if_apart(convolution: nn.Conv2d, parts: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.layout import Layout
-from encoders.base import Encoder
+from encoders.base import Encoder, levels_above_block, shortcut
 from encoders.bodies import BodiesConfig, bodies_of
 from encoders.dropout import Dropout
 from encoders.stgcn import normal_init
@@ -76,9 +76,9 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.stride = stride
         changes = channels_in != channels_out or stride != 1
-        self.to_mixed = _shortcut(channels_in, channels_out, changes)
-        self.to_layer = _shortcut(channels_in, channels_out, changes)
-        self.to_temporal = _shortcut(channels_out, channels_out, changes)
+        self.to_mixed = shortcut(channels_in, channels_out, changes)
+        self.to_layer = shortcut(channels_in, channels_out, changes)
+        self.to_temporal = shortcut(channels_out, channels_out, changes)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """Features (B, C, T, V), adjacency (S, V, V) that scales the attention -> (B, C', T', V)."""
@@ -95,10 +95,6 @@ class Block(nn.Module):
 
 def _normed(convolution: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels))
-
-
-def _shortcut(channels_in: int, channels_out: int, changes: bool) -> nn.Module:
-    return _normed(nn.Conv2d(channels_in, channels_out, 1)) if changes else nn.Identity()
 
 
 class DSTA(Encoder):
@@ -138,10 +134,8 @@ class DSTA(Encoder):
             self.apply(normal_init)
 
     def levels_above(self, name: str) -> int:
-        """See ``Encoder.levels_above``: every block is a level, and what embeds the input is the lowest."""
-        part, _, rest = name.partition(".")
-        below = int(rest.partition(".")[0]) if part == "blocks" else -1
-        return len(self.blocks) - below
+        """See ``levels_above_block``."""
+        return levels_above_block(name, len(self.blocks))
 
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
         """See ``Encoder.forward``."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.layout import Layout
-from encoders.base import Encoder
+from encoders.base import Encoder, levels_above_block
 from encoders.bodies import BodiesConfig, bodies_of
 from engine.config import BenchError, knob
 
@@ -141,12 +141,8 @@ class SkeletonTransformer(Encoder):
         return encoded
 
     def levels_above(self, name: str) -> int:
-        """See ``Encoder.levels_above``: every block is a level, and what embeds the input is the lowest."""
-        part, _, rest = name.partition(".")
-        if part == "norm":
-            return 0
-        below = int(rest.partition(".")[0]) if part == "blocks" else -1
-        return len(self.blocks) - below
+        """See ``levels_above_block``; the last norm is at the top."""
+        return 0 if name.startswith("norm.") else levels_above_block(name, len(self.blocks))
 
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
         """See ``Encoder.forward``; ``adjacency`` has no meaning here."""

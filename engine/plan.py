@@ -167,7 +167,7 @@ def build(
                     budget=budget,
                     seed=seed,
                 )
-                cells = _Cells(at, settings, encoder, labels, splits.frames)
+                cells = _Cells(at, settings, encoder, labels, splits)
                 for (method, method_preset), (protocol, preset) in product(methods, evaluators):
                     if method.load().encoder_name and encoder is not chosen[0]:
                         continue  # it always uses the same one
@@ -190,7 +190,7 @@ class _Cells:
     settings: Settings
     encoder: Plugin
     labels: Labels
-    frames: int | None
+    splits: Splits
 
     def cell(self, method: Plugin, preset: str, protocol: Choice, place: Place) -> tuple[Stage, str | None]:
         """The evaluation of a method by a protocol in one place, and the reason if it cannot be run."""
@@ -205,13 +205,28 @@ class _Cells:
             parent = Stage("features", wanted, place.data, self.labels.seed, base, parents=(pretrain,))
         cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=(parent,))
         has_projector = method.load().project is not Method.project
-        reason = place.reason or _unsupported(pretrain)
+        reason = place.reason or _unsupported(pretrain) or self._too_many(pretrain, place, definition)
         if not reason and definition.needs_attention and method.load().attention is Method.attention:
             reason = f"{method.name} has no actionlets to pool by"
         return cell, reason or definition.supports(method.name, has_projector, place.train_clips)
 
+    def _too_many(self, pretrain: Stage, place: Place, definition: Protocol[Any]) -> str | None:
+        """Why an encoder that reads all persons as one input cannot read a target; fewer persons are filled up there."""
+        assert pretrain.encoder is not None
+        if not place.source or not pretrain.encoder.plugin.load().fixed_persons:
+            return None
+        built, data = self.splits(self.at.data.asked).train.clips.shape[4], place.data
+        if definition.needs == "untrimmed":
+            persons = self.splits.load_untrimmed(data.asked, data.like).train.frames.shape[1]
+        else:
+            persons = self.splits(data.asked, like=data.like).train.clips.shape[4]
+        if persons <= built:
+            return None
+        return f"{pretrain.encoder.plugin.name} is built for {built} person(s), {data.name} has {persons}"
+
     def _named(self, place: Place) -> dict[str, str]:
-        changes = [] if self.frames in (None, DEFAULT_FRAMES) else [f"frames={self.frames}"]
+        frames = self.splits.frames
+        changes = [] if frames in (None, DEFAULT_FRAMES) else [f"frames={frames}"]
         return {"dataset": with_changes(place.dataset, changes), "split": place.split}
 
     def _pretrain(self, method: Plugin, preset: str) -> Stage:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.statistics import Correctness
-from leaderboard.tables import _is_reference
+from leaderboard.tables import is_reference
 
 LEVEL = 0.05
 _EQUAL = 1e-9
@@ -28,7 +28,7 @@ def over_seeds(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[fl
     """Paired t-test of two methods over the seeds that both have run.
 
     Args:
-        one: top-1 by seed.
+        one: what methods are ranked by, by seed.
         other: the same of the other method.
 
     Returns:
@@ -107,8 +107,8 @@ def rankings(cells: Iterable[Cell]) -> list[Ranking]:
     """One ranking per protocol, recipe and budget with at least two methods on at least two benches."""
     columns: dict[tuple[str, str, str], dict[Bench, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in _ranked(cells):
-        value = cell.metrics[HEADLINE].mean
-        columns[cell.protocol, cell.bench.recipe, cell.bench.budget][cell.bench][cell.method, cell.encoder] = value
+        column = columns[cell.protocol, cell.bench.recipe, cell.bench.budget]
+        column[cell.bench][cell.method, cell.encoder] = _value(cell)
     found = []
     for (protocol, recipe, budget), rows in sorted(columns.items()):
         names = sorted(set.intersection(*(set(row) for row in rows.values())))
@@ -141,27 +141,27 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
     """Every method beside the best one of its table and protocol.
 
     Returns:
-        One row per cell: what it is, ``top1``, ``gap`` to the best in points, and p of both tests, adjusted by Holm's
-        method within a column; nan where a test is not possible, and in the row of the best.
+        One row per cell: what it is, ``value`` of the ``metric`` that the protocol ranks by, ``gap`` to the best in points,
+        and p of both tests, adjusted by Holm's method within a column; nan where a test is not possible (untrimmed
+        recordings are not right or wrong), and in the row of the best.
     """
     columns: dict[tuple[Bench, str], list[Cell]] = defaultdict(list)
     for cell in _ranked(cells):
         columns[cell.bench, cell.protocol].append(cell)
     rows = []
     for (bench, protocol), group in columns.items():
-        best = max(group, key=lambda cell: cell.metrics[HEADLINE].mean)
-        others = sorted((c for c in group if c is not best), key=lambda cell: -cell.metrics[HEADLINE].mean)
+        best = max(group, key=_value)
+        others = sorted((c for c in group if c is not best), key=lambda cell: -_value(cell))
         seeds = [over_seeds(_by_seed(best), _by_seed(cell)) for cell in others]
         by_seeds = holm([p for p, _ in seeds])
-        by_samples = holm([over_samples(best.correct, cell.correct) for cell in others])
+        by_samples = holm([over_samples(_right(best), _right(cell)) for cell in others])
         tests = [(float("nan"), 0, float("nan"))] + [
             (p, n, q) for p, (_, n), q in zip(by_seeds, seeds, by_samples, strict=True)
         ]
         for cell, (p, n, q) in zip([best, *others], tests, strict=True):
-            top1 = cell.metrics[HEADLINE].mean
-            gap = top1 - best.metrics[HEADLINE].mean
-            rows.append((*astuple(bench), protocol, cell.method, cell.encoder, top1, gap, p, n, q))
-    named = ("protocol", "method", "encoder", "top1", "gap", "p_seeds", "pairs", "p_samples")
+            value, gap = _value(cell), _value(cell) - _value(best)
+            rows.append((*astuple(bench), protocol, cell.method, cell.encoder, cell.headline, value, gap, p, n, q))
+    named = ("protocol", "method", "encoder", "metric", "value", "gap", "p_seeds", "pairs", "p_samples")
     return pd.DataFrame(rows, columns=[*Bench.__dataclass_fields__, *named])
 
 
@@ -174,7 +174,7 @@ def agreement(cells: Iterable[Cell]) -> pd.DataFrame:
     """
     columns: dict[Bench, dict[str, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in _ranked(cells):
-        columns[cell.bench][cell.protocol][cell.method, cell.encoder] = cell.metrics[HEADLINE].mean
+        columns[cell.bench][cell.protocol][cell.method, cell.encoder] = _value(cell)
     rows = []
     for bench, protocols in columns.items():
         for one, other in combinations(sorted(protocols), 2):
@@ -191,8 +191,19 @@ def _values(column: Mapping[Name, float], names: Iterable[Name]) -> NDArray[np.f
 
 
 def _ranked(cells: Iterable[Cell]) -> list[Cell]:
-    return [cell for cell in cells if HEADLINE in cell.metrics and not _is_reference(cell.method)]
+    return [cell for cell in cells if cell.headline in cell.metrics and not is_reference(cell.method)]
+
+
+def _value(cell: Cell) -> float:
+    """The mean over seeds of what its protocol ranks by, in percent."""
+    return cell.metrics[cell.headline].mean
+
+
+def _right(cell: Cell) -> Correctness | None:
+    """Which test samples were classified right; ``None`` where the protocol ranks by something else."""
+    return cell.correct if cell.headline == HEADLINE else None
 
 
 def _by_seed(cell: Cell) -> dict[int, float]:
-    return {run.stage.labels.seed: run.stage.metrics[HEADLINE] for run in cell.done if HEADLINE in run.stage.metrics}
+    name = cell.headline
+    return {run.stage.labels.seed: run.stage.metrics[name] for run in cell.done if name in run.stage.metrics}

@@ -15,7 +15,7 @@ from leaderboard.cells import Bench, aggregate
 from leaderboard.collect import collect
 from leaderboard.comparison import Ranking, against_best, agreement, rankings
 from leaderboard.render import replace
-from leaderboard.tables import _clean
+from leaderboard.tables import one_line
 
 _NOTE = (
     "p of a paired t-test over seeds and of an exact sign test over test samples (McNemar's for one seed each), adjusted for "
@@ -37,7 +37,7 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
     for file, frame in (("best", best), ("ranks", _frame(ranked)), ("agreement", agreed)):
         replace(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     parts: list[RenderableType] = [
-        _grid("Against the best method", best, {"top1": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
+        _grid("Against the best method", best, {"value": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": ".3f", "critical": ".2f"}),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": ".3f"}),
         Text(_NOTE, style="dim"),
@@ -70,7 +70,7 @@ def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> Renderabl
     for name in (["data"] if place else []) + rest:
         grid.add_column(name, justify="right" if name in formats else "left", overflow="fold")
     for row in frame.to_dict("records"):
-        where = [_clean(" ".join(str(row[name]) for name in place if row[name]))] if place else []
+        where = [one_line(" ".join(str(row[name]) for name in place if row[name]))] if place else []
         grid.add_row(*map(Text, where), *(Text(_shown(row[name], formats.get(name, ""))) for name in rest))
     return grid
 
@@ -78,4 +78,4 @@ def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> Renderabl
 def _shown(value: object, form: str) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else format(value, form)
-    return _clean(str(value))
+    return one_line(str(value))

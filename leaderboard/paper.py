@@ -142,7 +142,7 @@ class Spot:
 
     def shows(self, labels: Labels) -> bool:
         """Whether records with these labels belong here, whatever the method."""
-        place, source = f"{labels.dataset}/{labels.split}", getattr(labels, "source", "")
+        place, source = f"{labels.dataset}/{labels.split}", labels.source
         column, stream = self.column, self.row.measured_stream
         wanted = column.place, column.source, stream, self.protocol
         return (place, source, labels.stream, labels.protocol) == wanted
@@ -312,6 +312,6 @@ def _printed(spot: Spot, numbers: Sequence[Number]) -> Number | None:
     fitting = [
         number
         for number in numbers
-        if number.cell == wanted and number.source.startswith(table.source) and number.place.startswith(table.place)
+        if number.cell == wanted and table.source in ("", number.source) and table.place in ("", number.place)
     ]
     return min(fitting, key=lambda number: (bool(number.mark), _EVIDENCE.index(number.evidence)), default=None)

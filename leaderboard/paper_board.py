@@ -16,7 +16,7 @@ from leaderboard import render
 from leaderboard.cells import HEADLINE, Summary
 from leaderboard.paper import Filled, FilledTable
 from leaderboard.published import Number
-from leaderboard.tables import Entry, Row, Table, _clean, _keys, _marks
+from leaderboard.tables import Entry, Row, Table, one_line, rank_marks, short_keys
 
 LEGEND = (
     "Reported: as the source prints it, percent; ? where sources contradict it or it is said to be another number. "
@@ -50,7 +50,7 @@ def board(filled: FilledTable) -> Table:
             entries += [_reported(one.number)] * reported
             letter = "" if is_reference else letters.get(one.missing, "")
             entries.append(_measured(one, best.get(id(one), ""), letter))
-        runs = dict.fromkeys(_keys(one.cell) for one in line if one.cell)
+        runs = dict.fromkeys(short_keys(one.cell) for one in line if one.cell)
         rows.append(Row(line[0].spot.row.name, is_reference, tuple(entries), _facts(line, heads_params), tuple(runs)))
     facts = (*(["Parameters reported"] if heads_params else []), "Parameters", "Encoder")
     return Table(_title(filled), tuple(heads), tuple(rows), _note(filled, letters), facts=facts)
@@ -129,7 +129,7 @@ def _best(filled: FilledTable) -> dict[int, str]:
     for i, column in enumerate(filled.table.columns):
         for stream in {line[i].spot.row.measured_stream for line in filled.rows}:
             same = [line[i] for line in filled.rows if line[i].cell and line[i].spot.row.measured_stream == stream]
-            named = _marks([one.cell for one in same if one.cell]) if column.metric == HEADLINE else {}
+            named = rank_marks([one.cell for one in same if one.cell]) if column.metric == HEADLINE else {}
             found |= {id(one): named.get((one.cell.method, one.cell.encoder), "") for one in same if one.cell}
     return found
 
@@ -147,7 +147,7 @@ def _measured(one: Filled, mark: str, letter: str) -> Entry:
         return Entry(f"({letter})" if letter else _BARE)
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     gap = f"{one.gap:+.1f}, " if one.gap is not None else ""
-    return Entry(text, f"{gap}n={summary.n}", _clean(one.cell.gap), mark, summary)
+    return Entry(text, f"{gap}n={summary.n}", one_line(one.cell.gap), mark, summary)
 
 
 def _facts(line: Sequence[Filled], reported: bool) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def _facts(line: Sequence[Filled], reported: bool) -> tuple[str, ...]:
     params = next((f"{number.params} M" for number in numbers if number.params), _BARE)
     counted = dict.fromkeys(f"{count:,}" for one in line if one.cell and (count := one.cell.fact("params")) is not None)
     own = " / ".join(counted) or _BARE
-    return (*([params] if reported else []), own, _clean(" / ".join(encoders) or _BARE))
+    return (*([params] if reported else []), own, one_line(" / ".join(encoders) or _BARE))
 
 
 def _note(filled: FilledTable, letters: dict[str, str]) -> str:
@@ -167,11 +167,11 @@ def _note(filled: FilledTable, letters: dict[str, str]) -> str:
         parts.append("Data that stand in for the paper's show nothing reported: there it is the table's form only.")
     own = {one.spot.protocol for line in filled.rows for one in line} & set(table.measured.values())
     parts += [f"Measured by {', '.join(sorted(own))}."] if own else []
-    parts += [f"({letter}) {_clean(reason)}." for reason, letter in letters.items()]
+    parts += [f"({letter}) {one_line(reason)}." for reason, letter in letters.items()]
     for one in chain.from_iterable(filled.rows):
         if one.number and one.number.mark:
             parts.append(
-                f"? {one.spot.row.name}, {one.spot.column.title}: {one.number.mark}, {_clean(one.number.note)}."
+                f"? {one.spot.row.name}, {one.spot.column.title}: {one.number.mark}, {one_line(one.number.note)}."
             )
     return " ".join(part.replace("..", ".") for part in parts)
 

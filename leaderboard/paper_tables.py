@@ -309,7 +309,7 @@ _ALL = (
         ),
         _splits("ntu60", "xview", "xsub", protocol="knn:unspecified"),
         "IGM arXiv 2410.20349",
-        "KNN ablation",
+        "KNN ablation (reading note)",
         {"knn:unspecified": "knn"},
         "The number of neighbours is not known; measured is 1-NN.",
     ),

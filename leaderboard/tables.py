@@ -116,7 +116,7 @@ def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
     protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
     main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
-    columns = tuple(f"{_clean(_protocol_title(protocol))} top-1" for protocol in protocols)
+    columns = tuple(f"{one_line(_protocol_title(protocol))} top-1" for protocol in protocols)
     return Table(_title(bench), columns, rows, f"Sorted by {columns[protocols.index(main)]}.")
 
 
@@ -124,7 +124,7 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
     """Measures of one protocol on untrimmed recordings, beside those of the most frequent class."""
     protocol = cells[0].protocol
     rows = _rows(cells, [(protocol, measure) for measure in _MEASURES], protocol)
-    title = f"{_title(bench)} · {_clean(protocol)}"
+    title = f"{_title(bench)} · {one_line(protocol)}"
     note = "Actions: without the frames whose true class is background."
     if done := next((cell for cell in cells if cell.done), None):
         constant = [done.metrics.get(f"majority_{measure}") for measure in _MEASURES]
@@ -143,7 +143,7 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
 def _title(bench: Bench) -> str:
     place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
     place += f" from {bench.source}" if bench.source else ""
-    return _clean(f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}")
+    return one_line(f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}")
 
 
 def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) -> tuple[Row, ...]:
@@ -156,20 +156,20 @@ def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) 
         cell = grid.get((*method, main))
         return method_order(cell) if cell else (_reference_order(method[0]), 1.0, method)
 
-    marks = {protocol: _marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
+    marks = {protocol: rank_marks([cell for cell in cells if cell.protocol == protocol]) for protocol in protocols}
     rows = []
     for method, encoder in sorted(methods, key=order):
         own = {protocol: grid.get((method, encoder, protocol)) for protocol in protocols}
         rows.append(
             Row(
-                name=_clean(method_title(method)),
-                reference=_is_reference(method),
+                name=one_line(method_title(method)),
+                reference=is_reference(method),
                 entries=tuple(
                     _entry(own[p], metric, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
                     for p, metric in columns
                 ),
-                facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), _clean(encoder)),
-                keys=tuple(_keys(cell) for cell in own.values() if cell),
+                facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), one_line(encoder)),
+                keys=tuple(short_keys(cell) for cell in own.values() if cell),
             )
         )
     return tuple(rows)
@@ -178,12 +178,12 @@ def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) 
 def method_order(cell: Cell) -> tuple[int, float, tuple[str, str]]:
     """Sorts a column: references first, then methods by their headline, the best one first."""
     value = cell.metrics[cell.headline].mean if cell.headline in cell.metrics else -1.0
-    return (_reference_order(cell.method), 0.0 if _is_reference(cell.method) else -value, (cell.method, cell.encoder))
+    return (_reference_order(cell.method), 0.0 if is_reference(cell.method) else -value, (cell.method, cell.encoder))
 
 
-def _marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
+def rank_marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
     """``best`` and ``tied`` by method and encoder; nothing where there are fewer than two methods to compare."""
-    ranked = [cell for cell in column if cell.headline in cell.metrics and not _is_reference(cell.method)]
+    ranked = [cell for cell in column if cell.headline in cell.metrics and not is_reference(cell.method)]
     if len(ranked) < 2:
         return {}
     top = max(ranked, key=lambda cell: cell.metrics[cell.headline].mean)
@@ -210,7 +210,7 @@ def _entry(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
     if cell is None:
         return Entry(elsewhere)
     summary = cell.metrics.get(metric)
-    gap = _clean(cell.gap)
+    gap = one_line(cell.gap)
     if summary is None:  # the reason stands once, in the column that methods are ranked by
         return Entry(gap or f"no {metric} in the record" if metric in (HEADLINE, _RANKED) else "-")
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
@@ -228,9 +228,10 @@ def _numbers(cells: Iterable[Cell | None], name: str) -> str:
     return " / ".join(f"{value:,}" for value in sorted(v for v in values if v is not None)) or "-"
 
 
-def _keys(cell: Cell) -> str:
+def short_keys(cell: Cell) -> str:
+    """A cell's protocol and the shortened keys of its runs, see ``Row.keys``."""
     keys = [run.stage.key[:_KEY_DIGITS] for run in cell.done or cell.runs]
-    return _clean(" ".join([cell.protocol, *keys]))
+    return one_line(" ".join([cell.protocol, *keys]))
 
 
 def _base(name: str) -> str:
@@ -238,13 +239,14 @@ def _base(name: str) -> str:
     return re.split(r"[:\[ ]", name, maxsplit=1)[0]
 
 
-def _is_reference(method: str) -> bool:
+def is_reference(method: str) -> bool:
+    """Whether a method's rows are only read against, never ranked."""
     return _base(method) in REFERENCES
 
 
 def _reference_order(method: str) -> int:
     names = list(REFERENCES)
-    return names.index(_base(method)) if _is_reference(method) else len(names)
+    return names.index(_base(method)) if is_reference(method) else len(names)
 
 
 def method_title(method: str) -> str:
@@ -263,6 +265,6 @@ def _protocol_order(protocol: str) -> tuple[int, str]:
     return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
 
 
-def _clean(text: str) -> str:
+def one_line(text: str) -> str:
     """One line without control characters."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

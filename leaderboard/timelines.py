@@ -36,8 +36,9 @@ Arrays = dict[str, NDArray[Any]]
 def draw_timelines(cells: Iterable[Cell], folder: Path) -> list[Path]:
     """Draw one ``timelines-*.png`` for every protocol on untrimmed recordings, data and stream.
 
-    A panel is a test recording, the truth on top and every method below it in the order of the table, by its first seed; the
-    percentage is that of the recording's frames. The same records give the same bytes.
+    A panel is a test recording, the truth on top and every method below it in the order of the table, by its first seed and
+    with its encoder where it has several; the percentage is that of the recording's frames. The same records give the same
+    bytes.
 
     Args:
         cells: of the leaderboard, sorted.
@@ -50,10 +51,15 @@ def draw_timelines(cells: Iterable[Cell], folder: Path) -> list[Path]:
     for (bench, protocol), group in groupby(
         sorted(cells, key=lambda cell: (*astuple(cell.bench), cell.protocol)), key=lambda c: (c.bench, c.protocol)
     ):
+        drawn = [cell for cell in sorted(group, key=method_order) if cell.done]
+        methods = [cell.method for cell in drawn]
         found = {
-            method_title(cell.method): (cell.done[0].stage.facts, arrays)
-            for cell in sorted(group, key=method_order)
-            if cell.done and (arrays := _read(cell.done[0].stage.folder / "scores.npz"))
+            method_title(cell.method) + (f", {cell.encoder}" if methods.count(cell.method) > 1 else ""): (
+                cell.done[0].stage.facts,
+                arrays,
+            )
+            for cell in drawn
+            if (arrays := _read(cell.done[0].stage.folder / "scores.npz"))
         }
         if not found:
             continue

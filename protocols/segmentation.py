@@ -189,7 +189,7 @@ def encode(
         weights = context.attention(maps) if pooling == "safp" else None
         if pooling == "safp" and weights is None:
             raise BenchError("pooling=safp needs a method with actionlets, such as actclr.")
-        found.append(_pool_steps(encoder.pool, maps, weights))
+        found.append(pool_steps(encoder.pool, maps, weights))
         progress(sum(map(len, found)))
     features = torch.cat(found)
     if not bool(features.isfinite().all()):
@@ -197,7 +197,7 @@ def encode(
     return features
 
 
-def _pool_steps(pool: Callable[[Tensor, Tensor | None], Tensor], maps: Tensor, weights: Tensor | None) -> Tensor:
+def pool_steps(pool: Callable[[Tensor, Tensor | None], Tensor], maps: Tensor, weights: Tensor | None) -> Tensor:
     """Pool maps (N, M, D, T', V) step by step -> (N, T', D'), every step like a clip of its own."""
     count, steps = maps.shape[0], maps.shape[3]
     single = maps.permute(0, 3, 1, 2, 4).flatten(0, 1)[:, :, :, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -80,6 +81,19 @@ def test_python_files_are_short() -> None:
 
 def lines(path: Path) -> int:
     return len(path.read_text().splitlines())
+
+
+def test_private_names_stay_in_their_file() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {alias.name}"
+        for path in files()
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert not found
 
 
 def test_links_between_documents_lead_somewhere() -> None:

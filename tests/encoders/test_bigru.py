@@ -13,6 +13,7 @@ from datasets.clips import from_storage
 from datasets.layout import KINECT20, NTU25
 from encoders.base import parameter_count
 from encoders.bigru import BiGRU, BiGRUConfig
+from engine.config import BenchError
 from tests.encoders.twins import Array, array, randomised
 
 
@@ -130,6 +131,12 @@ def test_absent_persons_count_as_zeros_and_places_matter() -> None:
     with torch.no_grad():
         one, other = (encoder.pool(encoder(from_storage(s))) for s in (stored, stored.flip(1)))
     assert not torch.allclose(one, other)
+
+
+def test_other_persons_than_it_was_built_for_are_refused() -> None:
+    encoder = BiGRU(BiGRUConfig(hidden=4), KINECT20, 6, 1)
+    with pytest.raises(BenchError, match=r"built for clips of 1 person\(s\), these have 2"):
+        encoder(from_storage(torch.randn(1, 2, 6, 20, 3)))
 
 
 def test_weighted_pooling_is_over_frames() -> None:

@@ -128,3 +128,14 @@ def test_starts_almost_without_graph_convolutions() -> None:
     wide = CTRGCN(CTRGCNConfig(), NTU25, 8, 1).blocks[3]
     for layer, outputs in ((wide.graph.relate, 8), (wide.graph.value, 64), (wide.temporal.entry, 16)):
         assert float(layer.weight.detach().std()) == pytest.approx((2 / outputs) ** 0.5, rel=0.1)
+
+
+def test_temporal_norms_start_scattered_around_one() -> None:
+    blocks = CTRGCN(CTRGCNConfig(), NTU25, 8, 1).blocks
+    norms = [norm for block in blocks for norm in (block.temporal.norm_entry, block.temporal.norm)]
+    weights = np.concatenate([array(norm.weight) for norm in norms])
+    assert weights.mean() == pytest.approx(1.0, abs=0.003)
+    assert weights.std() == pytest.approx(0.02, rel=0.1)
+    assert not any(array(norm.bias).any() for norm in norms)
+    # Shortcuts are not among them: exactly one.
+    assert (array(blocks[4].shortcut[1].weight) == 1).all()

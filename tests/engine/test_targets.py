@@ -19,7 +19,8 @@ from leaderboard.collect import collect
 from leaderboard.tables import tables
 
 PLUGINS = Path(__file__).parent / "plugins" / "tiny.py"
-TURNED, LEGS, STREAM = (f"{PLUGINS}:{name}" for name in ("Turned", "Legs", "Stream"))
+NAMES = ("Tiny", "Turned", "Legs", "Stream", "Pairs", "PairStream")
+TINY, TURNED, LEGS, STREAM, PAIRS, PAIR_STREAM = (f"{PLUGINS}:{name}" for name in NAMES)
 
 
 def reasons(plan: Plan) -> dict[str, str]:
@@ -116,6 +117,19 @@ def test_targets_that_a_protocol_cannot_use_are_cells_with_a_reason(world):
     assert torch.equal(mapped.test.frames[:, :, 2], own.test.frames[:, :, 2])
     assert torch.equal(mapped.test.frames[:, :, 0], own.test.frames[:, :, 3])
     assert mapped.digest != own.digest
+
+
+def test_an_encoder_of_all_persons_at_once_reads_no_target_with_more_of_them(world):
+    targets, sets = (TURNED, PAIRS, PAIR_STREAM), ("encoder=bigru",)
+    found = reasons(world.plan("TinyCLR", "Elsewhere:one,Frames", targets=targets, sets=sets))
+    of = "of tinyclr on {}/subject from tiny/subject, joint, seed 0".format
+    reason = "bigru is built for 1 person(s), {}/subject has 2".format
+    assert found[f"elsewhere:one {of('pairs')}"] == reason("pairs")
+    assert found[f"frames {of('pair_stream')}"] == reason("pair_stream")
+    assert f"elsewhere:one {of('turned')}" not in found
+    # Fewer are filled up with absent ones, and encoders of one person at a time read any number.
+    for more in ({"datasets": (PAIRS,), "targets": (TINY,), "sets": sets}, {"targets": (PAIRS,)}):
+        assert not reasons(world.plan("TinyCLR", "Elsewhere:one", **more))
 
 
 def test_protocols_on_untrimmed_recordings_are_dispatched(world, monkeypatch):

@@ -113,6 +113,31 @@ def test_protocols_that_order_alike_agree(fake) -> None:
     assert frame.tau.tolist() == [-1.0]  # knn: actclr, aimclr, hiclr; linear: hiclr, aimclr, actclr
 
 
+def test_segmentation_is_compared_by_its_own_headline(fake) -> None:
+    # Frames are right alike; what ranks the methods is mIoU.
+    for dataset in ("a", "b"):
+        for method, miou in (("aimclr", 40.0), ("hiclr", 42.0), ("actclr", 30.0)):
+            for seed in (0, 1):
+                metrics = {"miou": miou + seed * (method == "hiclr")}
+                fake.evaluate(
+                    method, "segmentation", seed, metrics=metrics, facts={"headline": "miou"}, dataset=dataset
+                )
+                fake.evaluate(method, "knn", seed, miou / 100, dataset=dataset)
+    cells = aggregate(collect(fake.folder))
+    frame = against_best(cells).set_index(["dataset", "protocol", "method"]).loc[("a", "segmentation")]
+    assert frame.metric.tolist() == ["miou"] * 3
+    assert frame.value.tolist() == pytest.approx([42.5, 40.0, 30.0])
+    assert frame.gap.tolist() == pytest.approx([0, -2.5, -12.5])
+    assert frame.loc["aimclr", "pairs"] == 2
+    # Differences 12 and 13, or 2 and 3: t = 25 and 5 on one degree of freedom; of two tests the smaller p counts twice.
+    assert frame.loc["actclr", "p_seeds"] == pytest.approx(2 * (1 - 2 / math.pi * math.atan(25)))
+    assert frame.loc["aimclr", "p_seeds"] == pytest.approx(1 - 2 / math.pi * math.atan(5))
+    assert frame.p_samples.isna().all()
+    names = {ranking.protocol: [name for name, _ in ranking.names] for ranking in rankings(cells)}
+    assert names["segmentation"] == names["knn"] == ["hiclr", "aimclr", "actclr"]
+    assert agreement(cells).tau.tolist() == [1.0, 1.0]
+
+
 def test_the_report_is_written_and_repeats(fake) -> None:
     fill(fake)
     console = Console(width=200)

@@ -47,10 +47,20 @@ def texts(table: FilledTable, row: str) -> list[str]:
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.source])
 def test_every_number_of_a_papers_table_is_in_it_once(fake, numbers, name: str) -> None:
     table = find(name)
-    printed = [n for n in numbers if n.source == table.source and n.place.split(" (")[0] == table.place]
+    printed = [n for n in numbers if (n.source, n.place) == (table.source, table.place)]
     shown = [one.number for line in filled(fake, numbers, name).rows for one in line if one.number]
     assert sorted(shown, key=str) == sorted(printed, key=str)
     assert len({(row.name, row.stream) for row in table.rows}) == len(table.rows)
+
+
+def test_numbers_of_a_source_with_a_longer_name_are_not_taken(fake, numbers) -> None:
+    (own,) = {one.number for line in filled(fake, numbers, "aimclr.released").rows[:1] for one in line[:1]}
+    for change in ({"source": f"{own.source}-v2"}, {"place": f"{own.place} 2"}):
+        other = own.model_copy(update={"value": 1.0, **change})
+        (shown, *_), *_ = filled(fake, [other], "aimclr.released").rows
+        assert shown.number is None
+    (shown, *_), *_ = filled(fake, [own], "aimclr.released").rows
+    assert shown.number == own
 
 
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if not table.source])

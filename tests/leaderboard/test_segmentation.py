@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from leaderboard.build import write
 from leaderboard.cells import aggregate
@@ -88,3 +89,16 @@ def test_timelines_are_drawn_whatever_the_classes(fake, classes: int) -> None:
     (path,) = draw_timelines(aggregate(collect(fake.folder)), fake.folder / "figures")
     assert path.name == "timelines-synthetic-xsub-joint-quick-paper-segmentation.png"
     assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_encoder_of_a_method_has_a_timeline(fake) -> None:
+    def height() -> int:
+        (path,) = draw_timelines(aggregate(collect(fake.folder)), fake.folder / "figures")
+        return len(imread(path))
+
+    segmented(fake, "aimclr", np.full(20, 0.5), encoder="stgcn")
+    one = height()
+    segmented(fake, "aimclr", np.full(20, 0.4), encoder="dsta")
+    two = height()
+    segmented(fake, "hiclr", np.full(20, 0.3), encoder="dsta")
+    assert height() - two == two - one > 0

@@ -20,7 +20,7 @@ from encoders.coordinates import Coordinates
 from encoders.stgcn import STGCN, STGCNConfig
 from engine.config import BenchError, Config, resolve
 from protocols.base import UntrimmedContext
-from protocols.segmentation import Segmentation, SegmentationConfig, _pool_steps, encode, fit
+from protocols.segmentation import Segmentation, SegmentationConfig, encode, fit, pool_steps
 from protocols.segmentation_metrics import confusion, overlaps
 from protocols.windows import IGNORED, Windows, cut_windows, frame_scores, stretch
 
@@ -287,18 +287,18 @@ def test_maps_are_pooled_as_the_encoder_pools_clips(absent: str) -> None:
     clips = torch.randn(3, 3, 10, len(LAYOUT), 2)
     clips[1, ..., 1] = 0
     maps = encoder(clips)
-    steps = _pool_steps(encoder.pool, maps, None)
+    steps = pool_steps(encoder.pool, maps, None)
     persons = maps.mean(4).mean(1) if absent == "keep" else maps.mean(4).sum(1) / torch.tensor([2, 1, 2])[:, None, None]
     torch.testing.assert_close(steps, persons.transpose(1, 2))
     still = maps.mean(3, keepdim=True).expand_as(maps)
-    torch.testing.assert_close(_pool_steps(encoder.pool, still, None), encoder.pool(maps)[:, None].expand_as(steps))
+    torch.testing.assert_close(pool_steps(encoder.pool, still, None), encoder.pool(maps)[:, None].expand_as(steps))
 
 
 def test_safp_weighs_joints_at_every_step() -> None:
     maps, weights = torch.rand(2, 1, 5, 3, 4), torch.rand(2, 1, 3, 4)
     encoder = STGCN(STGCNConfig(width=4, dim=8), LAYOUT, 10, 1)
     expected = (maps * weights[:, :, None]).sum(4) / (weights.sum(3)[:, :, None] + 1e-5)
-    torch.testing.assert_close(_pool_steps(encoder.pool, maps, weights), expected[:, 0].transpose(1, 2))
+    torch.testing.assert_close(pool_steps(encoder.pool, maps, weights), expected[:, 0].transpose(1, 2))
 
 
 def test_safp_needs_a_method_with_actionlets() -> None:

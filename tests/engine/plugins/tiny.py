@@ -32,6 +32,7 @@ class Tiny(Dataset):
     splits = {"subject": "odd subjects train", "other": "even subjects train"}
     embedded = True
     joints: ClassVar = LAYOUT
+    persons: ClassVar = 1
     seed: ClassVar = 0
 
     def prepare(self, source, tell, on_bad="skip"):
@@ -45,7 +46,7 @@ class Tiny(Dataset):
         count = 60
         labels, subjects = np.arange(count) % 3, np.arange(count) // 3 % 6
         time_axis = np.linspace(0, 2 * np.pi, self.frames)
-        stored = draw.normal(0, 0.02, (count, 1, self.frames, len(self.joints), 3)).astype(np.float32)
+        stored = draw.normal(0, 0.02, (count, self.persons, self.frames, len(self.joints), 3)).astype(np.float32)
         hand = next(v for v, name in enumerate(self.joints.joints) if "left" in name.lower())
         stored[:, 0, :, hand, 0] += np.sin(time_axis * (1 + labels[:, None]))
         train = subjects % 2 == (split == "other")
@@ -53,7 +54,7 @@ class Tiny(Dataset):
             ClipSet(
                 from_storage(torch.from_numpy(stored[rows])),
                 torch.from_numpy(labels[rows]),
-                torch.ones(len(rows), 1, dtype=torch.bool),
+                torch.ones(len(rows), self.persons, dtype=torch.bool),
                 tuple(f"clip{i}" for i in rows),
                 {"subject": subjects[rows]},
                 torch.full((len(rows),), self.frames),
@@ -71,6 +72,13 @@ class Turned(Tiny):
     joints = Layout.from_parents("turned", ("RightHand", "Neck", "LeftHand", "Hip"), (1, 3, 1, -1))
     seed = 1
     name = "turned"
+
+
+class Pairs(Turned):
+    """Clips of two persons."""
+
+    persons = 2
+    name = "pairs"
 
 
 class Legs(Tiny):
@@ -93,7 +101,7 @@ class Stream(Tiny):
         draw = np.random.default_rng(2)
         parts = [
             RecordingSet(
-                torch.from_numpy(draw.normal(0, 1, (90, 1, 4, 3)).astype(np.float32)),
+                torch.from_numpy(draw.normal(0, 1, (90, self.persons, 4, 3)).astype(np.float32)),
                 torch.from_numpy(np.arange(90) // 10 % 3),
                 np.array([0, 40, 90]),
                 (f"{part}1", f"{part}2"),
@@ -104,8 +112,15 @@ class Stream(Tiny):
         classes = (BACKGROUND, "one", "two")
         rules = Preparation(frames=self.frames)
         return UntrimmedSplit(
-            f"stream/{split}", Turned.joints, parts[0], parts[1], classes, "subject", 30.0, rules, "stream"
+            f"{self.name}/{split}", Turned.joints, parts[0], parts[1], classes, "subject", 30.0, rules, self.name
         )
+
+
+class PairStream(Stream):
+    """Untrimmed recordings of two persons."""
+
+    persons = 2
+    name = "pair_stream"
 
 
 class TinyEncoderConfig(Config):
