@@ -21,6 +21,7 @@ from datasets.pku_mmd1 import PKUMMD1
 from datasets.pku_mmd2 import PKUMMD2
 from datasets.pku_write import CLASS_OF, FOLDERS, emit, recordings, skeleton_text, split_text
 from datasets.prepare import Preparation, prepare_clips
+from datasets.targets import refuse_shared
 from engine.config import BenchError
 from run_bench import main
 
@@ -370,6 +371,18 @@ def test_command_line(tmp_path, source):
         assert (result.exit_code, bool(re.search(message, shown))) == (code, True), result.output
     result = runner.invoke(main, ["data", "emit-pku", str(tmp_path / "new"), "--part", "2", "--recordings", "1"])
     assert (result.exit_code, len(list((tmp_path / "new").rglob("*.txt")))) == (0, 4), result.output
+
+
+@pytest.mark.parametrize("argument", ["", "zero-based", "released"])
+def test_every_preparation_is_searched_for_shared_recordings(tmp_path, source, argument):
+    target, _ = prepare(tmp_path, source)
+    (source / "cross-subject.txt").write_text(split_text(["0291-L", "0291-M"], ["0002-L"]))  # words of their own
+    seen, _ = prepare(tmp_path, source, argument)
+    with pytest.raises(BenchError, match=r"1 of 2 test recordings of pku_mmd1/xview .*the first: 0291-L\)"):
+        refuse_shared(target.load_untrimmed("xview"), seen.load("xsub"))
+    if argument:
+        with pytest.raises(BenchError, match=r"2 of 4 test clips of pku_mmd1/xview .*the first: F291V001C007L001\)"):
+            refuse_shared(target.load("xview"), seen.load("xsub"))
 
 
 names = st.one_of(st.sampled_from(["0002-L", "0291-M", "A01N01-L", "cross-subject"]), st.text("0A2N-LMR.", max_size=8))
