@@ -23,6 +23,9 @@ from datasets.pku_write import CLASS_OF, FOLDERS, emit, recordings, skeleton_tex
 from datasets.prepare import Preparation, prepare_clips
 from datasets.targets import refuse_shared
 from engine.config import BenchError
+from engine.data import Splits
+from engine.registry import locate
+from engine.targets import home, places
 from run_bench import main
 
 CLASSES = {1: PKUMMD1, 2: PKUMMD2}
@@ -383,6 +386,15 @@ def test_every_preparation_is_searched_for_shared_recordings(tmp_path, source, a
     if argument:
         with pytest.raises(BenchError, match=r"2 of 4 test clips of pku_mmd1/xview .*the first: F291V001C007L001\)"):
             refuse_shared(target.load("xview"), seen.load("xsub"))
+
+
+@pytest.mark.parametrize("argument", ["", "zero-based"])
+def test_recordings_are_segmented_as_the_clips_were_prepared(tmp_path, source, argument):
+    dataset, _ = prepare(tmp_path, source, argument)
+    splits = Splits(tmp_path / "data", frames=8)
+    at = home(f"pku_mmd1:{argument}#xview" if argument else "pku_mmd1/xview", splits)
+    (place,) = places(locate("protocols", "segmentation"), at, (), splits)
+    assert (place.data.name, place.reason) == (f"{dataset.name}/xview", "")
 
 
 names = st.one_of(st.sampled_from(["0002-L", "0291-M", "A01N01-L", "cross-subject"]), st.text("0A2N-LMR.", max_size=8))
