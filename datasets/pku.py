@@ -149,7 +149,7 @@ def prepare(
         frames = np.memmap(work / "frames.raw", np.float32, "r", shape=(sum(harvest.lengths), PERSONS, len(NTU25), 3))
         manifest = {
             "version": dataset.version,
-            "rules": {"frames": rule, "splits": decided},
+            "rules": {"rows": rule, "splits": decided},
             "source": {"name": source.name, "sha256": harvest.checksum.hexdigest(), "files": 2 * len(stems)},
         }
         notes = {kind: [asdict(note) for note in getattr(harvest, kind)] for kind in ("skipped", "missing", "remarks")}

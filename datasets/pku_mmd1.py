@@ -39,7 +39,7 @@ class PKUMMD1(Dataset):
 
     title: ClassVar[str] = "PKU-MMD I: 51 actions, 1,076 recordings, 3 cameras, from text files; clips and untrimmed"
     aliases: ClassVar[tuple[str, ...]] = ("pku1", "pku_mmd_1", "pku-mmd-1", "pku-mmd1", "pkummd1", "pku-mmd-i")
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     splits: ClassVar[Mapping[str, str]] = {
         "xsub": "the official file in the source, else: videos 0291 to 0334 test, the others train",
         "xview": "the official file in the source, else: cameras M and R train, L tests",

@@ -42,7 +42,7 @@ class PKUMMD2(Dataset):
 
     title: ClassVar[str] = "PKU-MMD II: 41 actions, 1,009 recordings, 3 cameras, from text files; clips and untrimmed"
     aliases: ClassVar[tuple[str, ...]] = ("pku2", "pku_mmd_2", "pku-mmd-2", "pku-mmd2", "pkummd2", "pku-mmd-ii")
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     splits: ClassVar[Mapping[str, str]] = {
         "xsub": "the official file in the source, else: performers 2, 3 and 7 test, the others train",
         "xview": "the official file in the source, else: cameras M and R train, L tests",

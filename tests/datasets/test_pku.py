@@ -112,7 +112,7 @@ def test_emitted_recordings_come_back_trimmed_and_untrimmed(tmp_path, part):
             else:
                 assert ids == {stem for stem in truth if stem.endswith("L") == (name == "test")}
     files = {1: ("cross-subject.txt", "cross-view.txt"), 2: ("cross_subject_v2.txt", "cross_view_v2.txt")}[part]
-    rules = {"frames": "one-based", "splits": {"xsub": files[0], "xview": files[1]}}
+    rules = {"rows": "one-based", "splits": {"xsub": files[0], "xview": files[1]}}
     assert stored.manifest["rules"] == rules
     with pytest.raises(BenchError, match="not empty"):
         emit(tmp_path / "raw", part, 1)
@@ -140,7 +140,10 @@ def test_frame_rules(tmp_path, source, rule, rows):
     raw = [bodies()[start:stop].astype(np.float32) for start, stop in rows]
     expected, _ = prepare_clips(np.concatenate(raw), np.cumsum([0, *map(len, raw)]), NTU25, Preparation(frames=8))
     np.testing.assert_array_equal(clips.clips[:2], expected)
-    assert clips.manifest["rules"]["frames"] == (rule or "one-based")
+    assert {name: clips.manifest["rules"][name] for name in ("rows", "frames")} == {
+        "rows": rule or "one-based",
+        "frames": 8,
+    }
     with pytest.raises(BenchError, match=r"no such frame rule or preparation 'zero'.* Did you mean 'zero-based'"):
         prepare(tmp_path, source, "zero")
 
