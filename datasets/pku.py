@@ -273,6 +273,10 @@ def _read_part(earlier: int, pairs: Sequence[tuple[Entry, Entry]]) -> Arrays:
             remark = inspect(frames, NTU25)
             its = []
             for action in actions:
+                if action.start - earlier == action.end <= len(frames):
+                    what = f"label line {action.line}: frames {action.start} to {action.end}, no frame under this rule"
+                    notes.append((index, False, what))
+                    continue
                 start, stop = max(action.start - earlier, 0), min(action.end, len(frames))
                 if start >= stop:
                     raise BadClipError(

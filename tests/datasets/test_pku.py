@@ -179,6 +179,21 @@ def test_actions_beyond_the_end_are_cut_and_noted(tmp_path):
     ]
 
 
+def test_an_action_of_no_frame_under_the_rule_is_noted_and_the_others_stay(tmp_path):
+    source = write(tmp_path / "raw", ["0002-L", "0291-L"], "7,3,3,2\n51,9,12,1\n8,20,20,2\n")
+    dataset, report = prepare(tmp_path, source, "zero-based", on_bad="stop")
+    assert dataset.prepared().samples["length"].tolist() == [3, 3]
+    assert [str(note) for note in report.remarks if note.place == "0002-L.txt"] == [
+        "0002-L.txt: label line 1: frames 3 to 3, no frame under this rule",
+        "0002-L.txt: label line 3: frames 20 to 20, no frame under this rule",
+    ]
+    dataset, _ = prepare(tmp_path, source)
+    assert dataset.prepared().samples["length"].tolist() == [1, 4, 1] * 2
+    source = write(tmp_path / "beyond", ["0002-L", "0291-L"], "51,9,12,1\n7,21,21,2\n")
+    with pytest.raises(BenchError, match="label line 2: frames 21 to 21, expected some of the 20 frames"):
+        prepare(tmp_path / "beyond", source, "zero-based", on_bad="stop")
+
+
 def test_an_action_without_a_body_is_missing_not_bad(tmp_path):
     source = write(tmp_path / "raw", ["0002-L", "0291-L"])
     frames = bodies()
