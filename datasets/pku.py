@@ -161,9 +161,9 @@ def prepare(
 
 
 def _frame_labels(actions: NDArray[np.int64], count: int) -> NDArray[np.int16]:
-    """Class of every frame; where actions overlap, the later row of the label file wins (actclr.md 12.2)."""
+    """Class of every frame; where actions overlap, the one that starts later wins, of equals the later row."""
     labels = np.zeros(count, np.int16)
-    for _, _, label, start, stop in actions.tolist():
+    for _, _, label, start, stop in actions[np.argsort(actions[:, 3], kind="stable")].tolist():
         labels[start:stop] = label
     return labels
 

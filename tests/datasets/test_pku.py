@@ -6,7 +6,7 @@ import re
 import shutil
 import zipfile
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, permutations
 
 import numpy as np
 import pytest
@@ -148,12 +148,14 @@ def test_frame_rules(tmp_path, source, rule, rows):
         prepare(tmp_path, source, "zero")
 
 
-def test_the_later_action_wins(tmp_path):
-    source = write(tmp_path / "raw", ["0002-L", "0291-L"], "7,3,10,2\n9,8,12,2\n11,5,6,2\n")
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_the_later_action_wins(tmp_path, order):
+    rows = ("7,3,10,2\n", "9,8,12,2\n", "11,5,6,2\n")
+    source = write(tmp_path / "raw", ["0002-L", "0291-L"], "".join(rows[i] for i in order))
     dataset, _ = prepare(tmp_path, source)
     expected = [0, 0, 7, 7, 11, 11, 7, 9, 9, 9, 9, 9, 0, 0]
     assert dataset.recordings().labels[:14].tolist() == expected
-    assert dataset.prepared().samples["length"].tolist()[:3] == [8, 5, 2]  # clips are cut whole
+    assert dataset.prepared().samples["length"].tolist()[:3] == [(8, 5, 2)[i] for i in order]  # clips are cut whole
 
 
 def test_released_cut(tmp_path):
