@@ -48,7 +48,6 @@ class PKUMMD2(Dataset):
         "xview": "the official file in the source, else: cameras M and R train, L tests",
     }
     targets: ClassVar[Mapping[str, str]] = {"segmentation": "pku_mmd2"}
-    expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (5332, 1613)}
     expected_recordings: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (775, 234), "xview": (671, 338)}
 
     @property
