@@ -27,7 +27,7 @@ from datasets.parts import Arrays, make_parts, workshop
 from datasets.pku_files import find_files, place_of, split_parts
 from datasets.pku_raw import PERSONS, parse_labels, parse_skeleton
 from datasets.prepare import VERSION, BadClipError, Preparation, inspect, prepare_clips
-from datasets.store import Finding, write_store
+from datasets.store import ClipFile, Finding, write_store
 from datasets.untrimmed import BACKGROUND, open_recordings, write_recordings
 from engine.config import BenchError, as_dict, digest, suggestion
 
@@ -157,7 +157,7 @@ def prepare(
         labels = _frame_labels(actions, len(frames))
         classes = (BACKGROUND, *CLASSES)
         write_recordings(dataset.untrimmed_folder, frames, labels, samples, NTU25, classes, FPS, manifest | notes)
-        _write_clips(dataset, actions, samples, manifest, released, work / "clips.raw", tell)
+        _write_clips(dataset, actions, samples, manifest, released, work / "clips.npy", tell)
 
 
 def _frame_labels(actions: NDArray[np.int64], count: int) -> NDArray[np.int16]:
@@ -194,12 +194,12 @@ def _write_clips(
         raise BenchError(f"{manifest['source']['name']}: not a single action with a body in {len(actions)}.")
     tell(f"preparing {len(kept)} clips")
     used: list[int] = []
-    with scratch.open("wb") as raw:
+    with ClipFile(scratch, (PERSONS, rules.frames, len(NTU25), 3)) as stored:
         for low in range(0, len(kept), _CHUNK):
             pieces = [frames[a:b] for a, b in zip(start[low : low + _CHUNK], stop[low : low + _CHUNK], strict=True)]
             offsets = np.cumsum([0, *map(len, pieces)])
             clips, lengths = prepare_clips(np.concatenate(pieces), offsets, NTU25, rules)
-            raw.write(clips.data)
+            stored.append(clips)
             used += lengths.tolist()
     samples = recordings.iloc[kept[:, 0]].reset_index(drop=True)
     samples["length"] = used
@@ -217,8 +217,7 @@ def _write_clips(
         },
         "missing": [asdict(finding) for finding in empty],
     }
-    clips = np.memmap(scratch, np.float32, "r", shape=(len(kept), PERSONS, rules.frames, len(NTU25), 3))
-    write_store(dataset.folder, clips, samples, NTU25, CLASSES, content)
+    write_store(dataset.folder, stored, samples, NTU25, CLASSES, content)
 
 
 def _clip_name(row: tuple[str, int, int]) -> str:
