@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets import pku, pku_mmd1
+from datasets import pku
 from datasets.layout import NTU25
 from datasets.pku_files import place_of
 from datasets.pku_mmd1 import PKUMMD1
@@ -361,7 +361,7 @@ def test_both_parts_in_one_folder(tmp_path, source):
 
 def test_a_nearly_complete_source_names_what_is_absent(tmp_path, monkeypatch):
     known = tuple(f"{video:04}-{view}" for video in range(288, 295) for view in "LMR")
-    monkeypatch.setattr(pku_mmd1, "RELEASE", replace(pku_mmd1.RELEASE, recordings=known))
+    monkeypatch.setattr(PKUMMD1, "release", replace(PKUMMD1.release, recordings=known))
     source = write(tmp_path / "raw", known[:20])
     (source / FOLDERS[1][1] / f"{known[3]}.txt").write_text("x")
     _, report = prepare(tmp_path, source)
