@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datasets.base import Content, Cut, Dataset, OnBad
 from datasets.check import CheckReport
-from datasets.npz_file import frame_rate, is_untrimmed, read_recordings
+from datasets.npz_file import is_untrimmed, read_recordings
 from datasets.prepare import Preparation, as_they_are, prepare_store
 from datasets.store import COLUMNS, Finding, Prepared, file_sha256
 from datasets.untrimmed import RecordingStore, write_recordings
@@ -123,7 +123,7 @@ class Npz(Dataset):
 
     def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> Sequence[Finding]:
         tell(f"reading {self.path}")
-        found, labels = read_recordings(self.path, self.sha256, on_bad)
+        found, labels, rate = read_recordings(self.path, self.sha256, on_bad)
         tell(f"preparing {len(found.clips)} {self.contents[0]}, {len(found.skipped)} skipped")
         if self.contents == ("clips",):
             rules = as_they_are(self.frames) if found.source["prepared"] else Preparation(frames=self.frames)
@@ -137,7 +137,7 @@ class Npz(Dataset):
             "skipped": [asdict(finding) for finding in found.skipped],
             "remarks": [asdict(finding) for finding in found.remarks],
         }
-        frames, rate = np.concatenate(found.clips), frame_rate(self.path)
+        frames = np.concatenate(found.clips)
         write_recordings(self.untrimmed_folder, frames, labels, samples, found.layout, found.classes, rate, manifest)
         return found.skipped
 

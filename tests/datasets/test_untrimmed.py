@@ -196,6 +196,19 @@ def test_npz_with_frame_labels(tmp_path):
     np.testing.assert_allclose(without.test.frames[:, 0], bodies()[7:11, 0] / 1000, rtol=1e-6)
 
 
+def test_a_file_is_decompressed_once(tmp_path, monkeypatch):
+    opened = []
+
+    def load(file, *rest, load=np.load, **more):
+        opened.append(str(getattr(file, "name", file)))
+        return load(file, *rest, **more)
+
+    monkeypatch.setattr(np, "load", load)
+    data = stream(tmp_path)
+    data.recordings()
+    assert opened.count(str(data.path)) == 1
+
+
 def test_the_other_kind_of_data_is_named(tmp_path):
     with pytest.raises(BenchError, match=r"npz:streams holds untrimmed recordings.*trimmed clips are needed here"):
         stream(tmp_path).load("subject=1")
