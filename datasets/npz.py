@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 
 from datasets.base import Content, Cut, Dataset, OnBad
 from datasets.check import CheckReport
-from datasets.npz_file import frame_rate, is_untrimmed, read_recordings
+from datasets.npz_file import is_untrimmed, read_recordings
 from datasets.prepare import Preparation, as_they_are, prepare_store
-from datasets.store import COLUMNS, Finding, Prepared, file_sha256
+from datasets.store import COLUMNS, Prepared, file_sha256
 from datasets.untrimmed import RecordingStore, write_recordings
 from engine.config import BenchError, suggestion
 
@@ -109,10 +108,9 @@ class Npz(Dataset):
 
     def _assert_made(self, content: Content, folder: Path) -> None:
         if content in self.contents and not folder.is_dir():
-            skipped = self._prepare(lambda line: None, "skip")
-            if skipped:
-                what = f"{len(skipped)} {content} were skipped, the first: {skipped[0]}. See data check."
-                warnings.warn(what, stacklevel=3)
+            self._prepare(lambda line: None, "skip")
+            store = super().prepared() if content == "clips" else super().recordings()
+            store.warn_of_skipped()
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare the named file; see :meth:`Dataset.prepare`."""
@@ -121,14 +119,14 @@ class Npz(Dataset):
         self._prepare(tell, on_bad)
         return self.check()
 
-    def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> Sequence[Finding]:
+    def _prepare(self, tell: Callable[[str], None], on_bad: OnBad) -> None:
         tell(f"reading {self.path}")
-        found, labels = read_recordings(self.path, self.sha256, on_bad)
+        found, labels, rate = read_recordings(self.path, self.sha256, on_bad)
         tell(f"preparing {len(found.clips)} {self.contents[0]}, {len(found.skipped)} skipped")
         if self.contents == ("clips",):
             rules = as_they_are(self.frames) if found.source["prepared"] else Preparation(frames=self.frames)
             prepare_store(self.folder, found, rules, self.version)
-            return found.skipped
+            return
         samples = found.samples.copy()
         samples.insert(1, "length", [len(frames) for frames in found.clips])
         manifest = {
@@ -137,9 +135,8 @@ class Npz(Dataset):
             "skipped": [asdict(finding) for finding in found.skipped],
             "remarks": [asdict(finding) for finding in found.remarks],
         }
-        frames, rate = np.concatenate(found.clips), frame_rate(self.path)
+        frames = np.concatenate(found.clips)
         write_recordings(self.untrimmed_folder, frames, labels, samples, found.layout, found.classes, rate, manifest)
-        return found.skipped
 
     def split_names(self, samples: pd.DataFrame) -> tuple[str, ...]:
         """Splits for which there is a column whose values say what trains."""

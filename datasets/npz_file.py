@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datasets.base import OnBad
 from datasets.layout import LAYOUTS, Layout
 from datasets.prepare import BadClipError, Recordings, inspect
-from datasets.store import COLUMNS, Finding
+from datasets.store import COLUMNS, Finding, first_of
 from datasets.untrimmed import BACKGROUND
 from engine.config import BenchError
 
@@ -37,12 +37,13 @@ def is_untrimmed(path: Path) -> bool:
     return "frame_label" in keys and "label" not in keys
 
 
-def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> tuple[Recordings, NDArray[np.int64]]:
+def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> tuple[Recordings, NDArray[np.int64], float | None]:
     """Read an npz file.
 
     Returns:
         Clips, or untrimmed recordings, whose sample table has no column ``label``; and the labels: one per clip, or one per
-        frame of all recordings, counted from 1 with 0 for the background.
+        frame of all recordings, counted from 1 with 0 for the background; and the frames per second of recordings, ``None``
+        where the file does not tell.
 
     Raises:
         BenchError: not an npz, keys missing or not fitting each other, or a bad clip under ``on_bad="stop"``.
@@ -64,6 +65,7 @@ def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> tuple[Recordings,
         del columns["view"]
     scale = _scale(arrays, path)
     prepared = _prepared(arrays, path)
+    rate = _frame_rate(arrays, path) if untrimmed else None
     if prepared and untrimmed:
         raise BenchError(f"{path}: prepared is for clips; recordings are taken as they were recorded. Leave it out.")
     clips, labels, rows, skipped, remarks = [], [], [], [], []
@@ -97,23 +99,8 @@ def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> tuple[Recordings,
     classes = (BACKGROUND, *classes) if untrimmed else classes
     source = {"name": path.name, "sha256": sha256, "files": 1, "prepared": prepared}
     if not clips:
-        first = f" The first: {skipped[0]}." if skipped else ""
-        raise BenchError(f"{path}: none of {len(skipped)} {unit}s is usable.{first}")
-    return Recordings(clips, samples, layout, classes, source, skipped, remarks), np.concatenate(labels)
-
-
-def frame_rate(path: Path) -> float | None:
-    """Frames per second, ``None`` where the file does not tell.
-
-    Raises:
-        BenchError: it is no positive number.
-    """
-    fps = _load(path).get("fps")
-    if fps is None:
-        return None
-    if fps.shape != () or fps.dtype.kind not in "iuf" or not 0 < fps < np.inf:
-        raise BenchError(f"{path}: fps must be one positive number; it is {fps.dtype} {fps.shape}.")
-    return float(fps)
+        raise BenchError(f"{path}: none of {len(skipped)} {unit}s is usable.{first_of(skipped)}")
+    return Recordings(clips, samples, layout, classes, source, skipped, remarks), np.concatenate(labels), rate
 
 
 def _load(path: Path) -> Arrays:
@@ -205,6 +192,15 @@ def _prepared(arrays: Arrays, path: Path) -> bool:
     if stated.shape != () or stated.dtype.kind != "b":
         raise BenchError(f"{path}: prepared must be true or false; it is {stated.dtype} {stated.shape}.")
     return bool(stated)
+
+
+def _frame_rate(arrays: Arrays, path: Path) -> float | None:
+    fps = arrays.get("fps")
+    if fps is None:
+        return None
+    if fps.shape != () or fps.dtype.kind not in "iuf" or not 0 < fps < np.inf:
+        raise BenchError(f"{path}: fps must be one positive number; it is {fps.dtype} {fps.shape}.")
+    return float(fps)
 
 
 def _is_column(key: str, values: NDArray[Any], count: int) -> bool:

@@ -27,7 +27,7 @@ from datasets.parts import Arrays, make_parts, workshop
 from datasets.pku_files import find_files, place_of, split_parts
 from datasets.pku_raw import PERSONS, parse_labels, parse_skeleton
 from datasets.prepare import VERSION, BadClipError, Preparation, inspect, prepare_clips
-from datasets.store import Finding, write_store
+from datasets.store import ClipFile, Finding, first_of, write_store
 from datasets.untrimmed import BACKGROUND, open_recordings, write_recordings
 from engine.config import BenchError, as_dict, digest, suggestion
 
@@ -139,7 +139,7 @@ def prepare(
                 if on_bad == "stop" and harvest.skipped:
                     raise BenchError(f"{harvest.skipped[0]}. Mend the file, or skip bad files.")
         if not harvest.stems:
-            raise BenchError(f"{source}: none of {len(stems)} recordings is usable. The first: {harvest.skipped[0]}.")
+            raise BenchError(f"{source}: none of {len(stems)} recordings is usable.{first_of(harvest.skipped)}")
         _account(release, harvest, stems, found.others, source)
         samples = pd.DataFrame({"id": harvest.stems, "length": harvest.lengths})
         samples = samples.join(pd.DataFrame([place_of(stem, release.part) for stem in harvest.stems]))
@@ -149,7 +149,7 @@ def prepare(
         frames = np.memmap(work / "frames.raw", np.float32, "r", shape=(sum(harvest.lengths), PERSONS, len(NTU25), 3))
         manifest = {
             "version": dataset.version,
-            "rules": {"frames": rule, "splits": decided},
+            "rules": {"rows": rule, "splits": decided},
             "source": {"name": source.name, "sha256": harvest.checksum.hexdigest(), "files": 2 * len(stems)},
         }
         notes = {kind: [asdict(note) for note in getattr(harvest, kind)] for kind in ("skipped", "missing", "remarks")}
@@ -157,13 +157,13 @@ def prepare(
         labels = _frame_labels(actions, len(frames))
         classes = (BACKGROUND, *CLASSES)
         write_recordings(dataset.untrimmed_folder, frames, labels, samples, NTU25, classes, FPS, manifest | notes)
-        _write_clips(dataset, actions, samples, manifest, released, work / "clips.raw", tell)
+        _write_clips(dataset, actions, samples, manifest, released, work / "clips.npy", tell)
 
 
 def _frame_labels(actions: NDArray[np.int64], count: int) -> NDArray[np.int16]:
-    """Class of every frame; where actions overlap, the later row of the label file wins (actclr.md 12.2)."""
+    """Class of every frame; where actions overlap, the one that starts later wins, of equals the later row."""
     labels = np.zeros(count, np.int16)
-    for _, _, label, start, stop in actions.tolist():
+    for _, _, label, start, stop in actions[np.argsort(actions[:, 3], kind="stable")].tolist():
         labels[start:stop] = label
     return labels
 
@@ -194,12 +194,12 @@ def _write_clips(
         raise BenchError(f"{manifest['source']['name']}: not a single action with a body in {len(actions)}.")
     tell(f"preparing {len(kept)} clips")
     used: list[int] = []
-    with scratch.open("wb") as raw:
+    with ClipFile(scratch, (PERSONS, rules.frames, len(NTU25), 3)) as stored:
         for low in range(0, len(kept), _CHUNK):
             pieces = [frames[a:b] for a, b in zip(start[low : low + _CHUNK], stop[low : low + _CHUNK], strict=True)]
             offsets = np.cumsum([0, *map(len, pieces)])
             clips, lengths = prepare_clips(np.concatenate(pieces), offsets, NTU25, rules)
-            raw.write(clips.data)
+            stored.append(clips)
             used += lengths.tolist()
     samples = recordings.iloc[kept[:, 0]].reset_index(drop=True)
     samples["length"] = used
@@ -217,8 +217,7 @@ def _write_clips(
         },
         "missing": [asdict(finding) for finding in empty],
     }
-    clips = np.memmap(scratch, np.float32, "r", shape=(len(kept), PERSONS, rules.frames, len(NTU25), 3))
-    write_store(dataset.folder, clips, samples, NTU25, CLASSES, content)
+    write_store(dataset.folder, stored, samples, NTU25, CLASSES, content)
 
 
 def _clip_name(row: tuple[str, int, int]) -> str:
@@ -273,6 +272,10 @@ def _read_part(earlier: int, pairs: Sequence[tuple[Entry, Entry]]) -> Arrays:
             remark = inspect(frames, NTU25)
             its = []
             for action in actions:
+                if action.start - earlier == action.end <= len(frames):
+                    what = f"label line {action.line}: frames {action.start} to {action.end}, no frame under this rule"
+                    notes.append((index, False, what))
+                    continue
                 start, stop = max(action.start - earlier, 0), min(action.end, len(frames))
                 if start >= stop:
                     raise BadClipError(

@@ -39,7 +39,8 @@ class PKUMMD1(Dataset):
 
     title: ClassVar[str] = "PKU-MMD I: 51 actions, 1,076 recordings, 3 cameras, from text files; clips and untrimmed"
     aliases: ClassVar[tuple[str, ...]] = ("pku1", "pku_mmd_1", "pku-mmd-1", "pku-mmd1", "pkummd1", "pku-mmd-i")
-    version: ClassVar[int] = 1
+    release: ClassVar[pku.Release] = RELEASE
+    version: ClassVar[int] = 2
     splits: ClassVar[Mapping[str, str]] = {
         "xsub": "the official file in the source, else: videos 0291 to 0334 test, the others train",
         "xview": "the official file in the source, else: cameras M and R train, L tests",
@@ -55,9 +56,9 @@ class PKUMMD1(Dataset):
 
     def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
         """Prepare from a folder of skeleton, label and split files; see :meth:`Dataset.prepare`."""
-        pku.prepare(self, RELEASE, source, tell, on_bad)
+        pku.prepare(self, self.release, source, tell, on_bad)
         return self.check()
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""
-        return pku.cut(RELEASE, samples, split, self.name)
+        return pku.cut(self.release, samples, split, self.name)

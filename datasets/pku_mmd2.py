@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import ClassVar
 
-import pandas as pd
-
 from datasets import pku
-from datasets.base import Content, Cut, Dataset, OnBad
-from datasets.check import CheckReport
 from datasets.pku_files import place_of
+from datasets.pku_mmd1 import PKUMMD1
 
 TEST_PERFORMERS = (2, 3, 7)
 """Performers that test in ``xsub`` (aimclr.md 1.4)."""
@@ -33,8 +29,8 @@ RELEASE = pku.Release(
 )
 
 
-class PKUMMD2(Dataset):
-    """The dataset ``pku_mmd2``, trimmed clips and untrimmed recordings.
+class PKUMMD2(PKUMMD1):
+    """The dataset ``pku_mmd2``, trimmed clips and untrimmed recordings, read as part I is.
 
     ``pku_mmd2:zero-based`` takes the frames of label rows as counted from 0, ``pku_mmd2:released`` cuts long clips and clips
     with gaps as AimCLR's code.
@@ -42,25 +38,12 @@ class PKUMMD2(Dataset):
 
     title: ClassVar[str] = "PKU-MMD II: 41 actions, 1,009 recordings, 3 cameras, from text files; clips and untrimmed"
     aliases: ClassVar[tuple[str, ...]] = ("pku2", "pku_mmd_2", "pku-mmd-2", "pku-mmd2", "pkummd2", "pku-mmd-ii")
-    version: ClassVar[int] = 1
+    release: ClassVar[pku.Release] = RELEASE
+    version: ClassVar[int] = 2
     splits: ClassVar[Mapping[str, str]] = {
         "xsub": "the official file in the source, else: performers 2, 3 and 7 test, the others train",
         "xview": "the official file in the source, else: cameras M and R train, L tests",
     }
     targets: ClassVar[Mapping[str, str]] = {"segmentation": "pku_mmd2"}
-    expected: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (5332, 1613)}
+    expected: ClassVar[Mapping[str, tuple[int, int]]] = {}
     expected_recordings: ClassVar[Mapping[str, tuple[int, int]]] = {"xsub": (775, 234), "xview": (671, 338)}
-
-    @property
-    def contents(self) -> tuple[Content, ...]:
-        """See :attr:`Dataset.contents`."""
-        return ("recordings", "clips")
-
-    def prepare(self, source: Path | None, tell: Callable[[str], None], on_bad: OnBad = "skip") -> CheckReport:
-        """Prepare from a folder of skeleton, label and split files; see :meth:`Dataset.prepare`."""
-        pku.prepare(self, RELEASE, source, tell, on_bad)
-        return self.check()
-
-    def cut(self, samples: pd.DataFrame, split: str) -> Cut:
-        """See :meth:`Dataset.cut`."""
-        return pku.cut(RELEASE, samples, split, self.name)

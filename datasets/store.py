@@ -50,10 +50,10 @@ class Finding:
 
 def first_of(findings: Sequence[Finding], most: int = 5) -> str:
     """The first few in words, for the end of a message."""
-    shown = "; ".join(map(str, findings[:most]))
-    if not shown:
+    told = list(dict.fromkeys(map(str, findings)))
+    if not told:
         return ""
-    return f" The first of them: {shown}." if len(findings) > most else f" {shown}."
+    return f" {'The first of them: ' if len(told) > most else ''}{'; '.join(told[:most]).removesuffix('.')}."
 
 
 @dataclass(frozen=True)

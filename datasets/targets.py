@@ -17,6 +17,11 @@ from engine.config import BenchError, digest
 _KNOWN = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}|(?:A\d{3}N|F)\d{3}V\d{3}C\d{3}L\d{3}")
 """Names of clips of NTU RGB+D and PKU-MMD, which mean the same wherever they occur (aimclr.md 1.1, 1.4)."""
 
+_FILES = ("npz", "form")
+"""Datasets whose argument is the data; that of all others says how the same data is prepared."""
+_PLACES = ("subject", "setup", "camera", "video", "session", "take")
+"""Columns of numbers that mean the same in every store of a dataset; words are numbered anew in each."""
+
 
 def adapt(target: Split, source: Split) -> Split:
     """A split as an encoder reads it that was built for another one: its joints, and at least its persons.
@@ -95,7 +100,10 @@ def refuse_shared(target: Split | UntrimmedSplit, source: Split) -> None:
 
 
 def _dataset(split: Split | UntrimmedSplit) -> str:
-    return split.name.partition("/")[0]
+    """Name of the dataset, whichever way it was prepared; an argument that is a file is another dataset."""
+    name = split.name.partition("/")[0]
+    base = name.partition(":")[0]
+    return name if base in _FILES else base
 
 
 def _same_names(target: Split, source: Split) -> list[str]:
@@ -106,8 +114,8 @@ def _same_names(target: Split, source: Split) -> list[str]:
 
 
 def _same_place(test: RecordingSet, train: ClipSet) -> list[str]:
-    """Recordings of which there are clips: all that is known of both (``video``, ``camera`` ...) is the same."""
-    common = sorted(test.groups.keys() & train.groups.keys())
+    """Recordings of which there are clips: all places known of both (``video``, ``camera`` ...) are the same."""
+    common = [name for name in _PLACES if name in test.groups and name in train.groups]
     ours, theirs = (list(zip(*(part.groups[name].tolist() for name in common), strict=True)) for part in (test, train))
     if len(set(ours)) < len(test):  # it does not tell recordings apart
         return []

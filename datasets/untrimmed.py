@@ -16,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.layout import Layout
-from datasets.prepare import Preparation
+from datasets.prepare import VERSION, Preparation
 from datasets.store import Store, group_of, open_arrays, write_arrays
+from engine.config import as_dict, digest
 
 if TYPE_CHECKING:  # torch is imported where it is used: processes that read raw files do without it
     from torch import Tensor
@@ -61,7 +62,7 @@ class UntrimmedSplit:
         group: the entry of ``RecordingSet.groups`` along which the split is cut.
         fps: frames per second of the recordings; ``nan`` where nobody knows.
         rules: how a window is prepared.
-        digest: checksum of the data and the split rule; part of every key.
+        digest: checksum of the data, the split rule and the rules of preparation; part of every key.
     """
 
     name: str
@@ -138,7 +139,10 @@ class RecordingStore(Store):
         Raises:
             BenchError: a part is empty, or the parts overlap.
         """
-        checksum = self.cut_digest(name, train, test, group)
+        rules = Preparation(frames=frames, length="all")  # a window keeps its frames, because each has a label
+        how = {"version": VERSION, **as_dict(rules)}
+        del how["frames"]  # windows are as long as the encoder wants them
+        cut = self.cut_digest(name, train, test, group)
         return UntrimmedSplit(
             name=name,
             layout=self.layout,
@@ -147,8 +151,8 @@ class RecordingStore(Store):
             classes=self.classes,
             group=group,
             fps=self.fps,
-            rules=Preparation(frames=frames, length="all"),  # a window keeps its frames, because each has a label
-            digest=checksum,
+            rules=rules,
+            digest=digest({"cut": cut, "preparation": how}),
         )
 
 

@@ -69,7 +69,9 @@ def places(protocol: Plugin, at: Place, asked: Sequence[str], splits: Splits) ->
         return [_target(name, at, definition, splits, is_asked=True) for name in asked]
     own, _ = open_dataset(at.data.asked, splits.root, splits.frames)
     if default := own.targets.get(protocol.name):
-        return [_target(_same_split(default, at, splits), at, definition, splits, is_asked=False)]
+        name, _, argument = own.name.partition(":")
+        same = f"{own.name}#{at.split}" if argument and default == name else _same_split(default, at, splits)
+        return [_target(same, at, definition, splits, is_asked=False)]
     reason = f"{own.name} has no default target of {protocol.name}; name one: --targets DATASET/SPLIT"
     return [Place(at.data, at.train_clips, reason=reason)]
 

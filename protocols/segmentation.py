@@ -178,7 +178,7 @@ def encode(
         BenchError: ``safp`` and a method without actionlets, or maps that are not finite.
     """
     encoder, recorded = context.encoder, frames.numpy()
-    rules = context.rules.model_copy(update={"frames": encoder.frames, "length": "all"})
+    rules = context.rules.model_copy(update={"frames": encoder.frames})
     found = []
     for rows in np.split(windows.index, range(batch, len(windows), batch)):
         raw = np.where((rows < 0)[..., None, None, None], 0, recorded[rows])

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.untrimmed import segments
 from engine.config import BenchError
 
 HEADLINE = "miou"
@@ -63,7 +64,7 @@ def evaluate_frames(
     counts = np.stack([confusion(prediction[part], truth[part], classes) for part in parts])
     whole = counts.sum(0)
     low, high = np.quantile(_resampled(counts, seed), (0.025, 0.975))
-    pairs = [(segments(prediction[part]), segments(truth[part])) for part in parts]
+    pairs = [(action_segments(prediction[part]), action_segments(truth[part])) for part in parts]
     values = overlaps(whole) | {f"{name}_actions": value for name, value in overlaps(whole, 1).items()}
     values |= {"edit": float(np.mean([edit_score(*pair) for pair in pairs]))}
     values |= {f"f1_{percent}": segmental_f1(pairs, percent / 100) for percent in _THRESHOLDS}
@@ -132,15 +133,15 @@ def mean_iou(counts: Counts, first: int = 0) -> NDArray[np.float64]:
     return np.asarray(np.nansum(iou, axis=-1) / np.maximum((~np.isnan(iou)).sum(-1), 1))
 
 
-def segments(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def action_segments(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Stretches of one action (n, 3): class, first frame, frame after the last; stretches of background are left out."""
-    borders = np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
-    found = np.stack([labels[borders[:-1]], borders[:-1], borders[1:]], axis=1)
+    starts, classes = segments(labels, np.array([0, len(labels)]))
+    found = np.stack([classes, starts[:-1], starts[1:]], axis=1)
     return found[found[:, 0] > 0]
 
 
 def edit_score(prediction: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    """Segmental edit score in percent of two lists of :func:`segments`: 100 (1 - Levenshtein distance / longer length).
+    """Segmental edit score in percent of two lists of :func:`action_segments`: 100 (1 - Levenshtein distance / longer length).
 
     Only the order of the actions counts, not their duration. Two empty lists agree.
     """
@@ -156,7 +157,7 @@ def edit_score(prediction: NDArray[np.int64], truth: NDArray[np.int64]) -> float
 
 
 def segmental_f1(pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]], threshold: float) -> float:
-    """F1 in percent over all recordings; each pair holds :func:`segments` of the prediction and of the truth.
+    """F1 in percent over all recordings; each pair holds :func:`action_segments` of the prediction and of the truth.
 
     A predicted segment is right when its IoU with the true segment of its class that it overlaps most reaches the threshold
     and no earlier prediction has taken that one. Nothing predicted where nothing is counts as 100.

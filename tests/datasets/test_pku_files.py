@@ -58,11 +58,10 @@ def test_known_recordings_and_rules_agree_with_the_spec(shared):
     spec = (shared / "spec" / "aimclr.md").read_text()
     assert "1076 videos, 21,545 actions" in spec
     assert "18,841 train / 2,704 test" in spec
-    assert "Part II 5,332 / 1,613" in spec
     assert len(pku_mmd1.RELEASE.recordings) == 1076
     assert len(pku_mmd2.RELEASE.recordings) == 1009
     assert PKUMMD1.expected["xsub"] == (18841, 2704)
-    assert PKUMMD2.expected["xsub"] == (5332, 1613)
+    assert not PKUMMD2.expected  # the number that is quoted was never confirmed
     for release, cls in ((pku_mmd1.RELEASE, PKUMMD1), (pku_mmd2.RELEASE, PKUMMD2)):
         for split, trains in release.trains.items():
             count = sum(map(trains, release.recordings))

@@ -159,6 +159,15 @@ def test_other_names_mean_something_within_one_dataset_only():
         refuse_shared(split("pku/xview", NTU25, test=("clip1", "clip3"), seed=1), source)
 
 
+def test_preparations_are_of_one_dataset_but_files_are_not():
+    source = split("nw_ucla:trajectory/xsub", NTU25, train=("clip1", "clip2"))
+    with pytest.raises(BenchError, match=r"1 of 2 test clips of nw_ucla/xview .*the first: clip1"):
+        refuse_shared(split("nw_ucla/xview", NTU25, test=("clip1", "clip3"), seed=1), source)
+    for kind in ("npz", "form"):
+        source = split(f"{kind}:one/xsub", NTU25, train=("clip1", "clip2"))
+        refuse_shared(split(f"{kind}:two/xsub", NTU25, test=("clip1", "clip3"), seed=1), source)
+
+
 def test_recordings_are_told_by_where_their_clips_come_from():
     def target(name, video, camera):
         found = untrimmed(name, ("0002-L", "0003-L", "0003-M"))

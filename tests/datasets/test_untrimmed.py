@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from datasets import untrimmed
 from datasets.check import render
 from datasets.check_untrimmed import check_recordings
 from datasets.layout import KINECT20, NTU25
 from datasets.npz import Npz
 from datasets.nw_ucla import NorthwesternUCLA
+from datasets.prepare import Preparation
 from datasets.store import open_store, write_store
 from datasets.synthetic import Synthetic
 from datasets.synthetic_actions import ACTIONS
@@ -86,6 +89,18 @@ def test_digests_depend_on_frames_labels_and_cut(tmp_path):
     )
     with pytest.raises(BenchError, match=r"3 training and 0 test recordings.* Values of subject: 1, 2, 3"):
         stored.split("x", TRAIN | True, TRAIN & False, "subject", 50)
+
+
+def test_digests_depend_on_the_rules_of_preparation_but_for_the_frames(tmp_path, monkeypatch):
+    write(tmp_path / "s")
+    stored = open_recordings(tmp_path / "s")
+    digests = [stored.split("x", TRAIN, ~TRAIN, "subject", frames).digest for frames in (50, 64)]
+    assert digests[0] == digests[1]
+    monkeypatch.setattr(untrimmed, "VERSION", untrimmed.VERSION + 1)
+    digests.append(stored.split("x", TRAIN, ~TRAIN, "subject", 50).digest)
+    monkeypatch.setattr(untrimmed, "Preparation", partial(Preparation, centring="first"))
+    digests.append(stored.split("x", TRAIN, ~TRAIN, "subject", 50).digest)
+    assert len(set(digests)) == 3
 
 
 def test_what_does_not_belong_together_is_not_written(tmp_path):
@@ -181,6 +196,19 @@ def test_npz_with_frame_labels(tmp_path):
     np.testing.assert_allclose(without.test.frames[:, 0], bodies()[7:11, 0] / 1000, rtol=1e-6)
 
 
+def test_a_file_is_decompressed_once(tmp_path, monkeypatch):
+    opened = []
+
+    def load(file, *rest, load=np.load, **more):
+        opened.append(str(getattr(file, "name", file)))
+        return load(file, *rest, **more)
+
+    monkeypatch.setattr(np, "load", load)
+    data = stream(tmp_path)
+    data.recordings()
+    assert opened.count(str(data.path)) == 1
+
+
 def test_the_other_kind_of_data_is_named(tmp_path):
     with pytest.raises(BenchError, match=r"npz:streams holds untrimmed recordings.*trimmed clips are needed here"):
         stream(tmp_path).load("subject=1")
@@ -202,7 +230,7 @@ def test_the_other_kind_of_data_is_named(tmp_path):
         ({"prepared": np.array(True)}, "prepared is for clips"),
         ({"fps": np.array(0)}, "fps must be one positive number"),
         ({"fps": np.array("15")}, "fps must be one positive number"),
-        ({"frame_label": LABELS * 0 + 5}, r"none of 3 recordings is usable. The first: streams.npz, recording 0"),
+        ({"frame_label": LABELS * 0 + 5}, r"none of 3 recordings is usable. streams.npz, recording 0"),
     ],
 )
 def test_wrong_files(tmp_path, changes, message):

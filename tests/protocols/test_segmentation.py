@@ -139,7 +139,7 @@ def test_batches_of_windows_change_nothing(persons: int) -> None:
     part.frames[:60, persons - 1] = 0
     torch.manual_seed(0)
     encoder = STGCN(STGCNConfig(width=4, dim=8, absent="skip", init="torch"), LAYOUT, 10, persons).eval()
-    there = context(part, part, encoder, rules=Preparation())
+    there = context(part, part, encoder, rules=Preparation(length="all"))
     windows = cut_windows(part.offsets, part.ids, 10, 5)
     done: list[int] = []
     whole = encode(windows, part.frames, there, "gap", done.append)
@@ -153,7 +153,7 @@ def test_a_window_is_prepared_like_a_clip_and_keeps_its_place() -> None:
     part = recordings((23, 6), 3, 0.5)
     part.frames[:4] = 0
     part.frames[9] = 0
-    rules = Preparation(rotation="frame")
+    rules = Preparation(rotation="frame", length="all")
     encoder = Coordinates(Config(), LAYOUT, 7, 1)
     windows = cut_windows(part.offsets, part.ids, 10, 5)
     found = encode(windows, part.frames, context(part, part, encoder, rules=rules, stream="motion"), "gap")

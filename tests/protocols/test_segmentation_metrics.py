@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.config import BenchError
 from protocols.segmentation_metrics import (
+    action_segments,
     confusion,
     edit_score,
     evaluate_frames,
@@ -19,7 +20,6 @@ from protocols.segmentation_metrics import (
     mean_iou,
     overlaps,
     segmental_f1,
-    segments,
 )
 
 labellings = st.integers(1, 5).flatmap(
@@ -154,15 +154,15 @@ def test_a_hand_made_example() -> None:
 
 
 def test_edit_score_is_normalised_by_the_longer_list() -> None:
-    one, other = (segments(np.array(labels)) for labels in ([1, 0, 2, 3], [2, 2, 3, 1, 1]))
+    one, other = (action_segments(np.array(labels)) for labels in ([1, 0, 2, 3], [2, 2, 3, 1, 1]))
     assert edit_score(one, other) == pytest.approx(100 * (1 - 2 / 3))
     assert edit_score(one, one) == 100
-    assert edit_score(segments(np.array([0, 0])), other) == 0
+    assert edit_score(action_segments(np.array([0, 0])), other) == 0
 
 
 def test_a_true_segment_is_found_once() -> None:
     truth, broken = np.array([1] * 10), np.array([1] * 5 + [0] + [1] * 4)
-    pairs = [(segments(broken), segments(truth))]
+    pairs = [(action_segments(broken), action_segments(truth))]
     assert segmental_f1(pairs, 0.1) == pytest.approx(100 * 2 / 3)
     assert segmental_f1(pairs, 0.5) == pytest.approx(100 * 2 / 3)
     assert segmental_f1(pairs, 0.51) == 0

@@ -110,7 +110,7 @@ class Stream(Tiny):
             for part in ("train", "test")
         ]
         classes = (BACKGROUND, "one", "two")
-        rules = Preparation(frames=self.frames)
+        rules = Preparation(frames=self.frames, length="all")
         return UntrimmedSplit(
             f"{self.name}/{split}", Turned.joints, parts[0], parts[1], classes, "subject", 30.0, rules, self.name
         )
