@@ -15,6 +15,14 @@ _EXACT = 2**53
 _TENS = 10 ** np.arange(_WIDEST + 2, dtype=np.int64)
 
 
+_SOLID = ~np.isin(np.arange(256), list(b" \t\n\r\v\f"))
+
+
+def in_words(text: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which characters (L,) are no white space; those that cannot be seen, such as NUL, are no white space either."""
+    return _SOLID[text]
+
+
 def decimals(
     text: NDArray[np.uint8], begin: NDArray[np.int64], end: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

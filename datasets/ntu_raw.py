@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.decimals import NUMBER, decimals
+from datasets.decimals import NUMBER, decimals, in_words
 from datasets.entries import MOST_BYTES
 from datasets.layout import NTU25
 from datasets.prepare import BadClipError
@@ -80,7 +80,7 @@ class _Words:
     def __init__(self, text: bytes) -> None:
         self.text = b"\n" + text.rstrip() + b"\n"
         self.bytes = np.frombuffer(self.text, np.uint8)
-        solid = self.bytes > ord(" ")
+        solid = in_words(self.bytes)
         edges = np.flatnonzero(solid[1:] != solid[:-1]) + 1
         self.begin, self.end = edges[::2], edges[1::2]
         ends = np.flatnonzero(self.bytes == ord("\n"))

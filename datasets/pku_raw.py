@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.decimals import NUMBER, decimals
+from datasets.decimals import NUMBER, decimals, in_words
 from datasets.layout import NTU25
 from datasets.prepare import BadClipError
 
@@ -48,7 +48,7 @@ def parse_skeleton(text: bytes) -> NDArray[np.float64]:
     if not text.strip():
         raise BadClipError("the file is empty")
     characters = np.frombuffer(text, np.uint8)
-    solid = np.concatenate([[False], characters > ord(" ")])
+    solid = np.concatenate([[False], in_words(characters)])
     edges = np.flatnonzero(solid[1:] != solid[:-1])
     begin, end = edges[::2], edges[1::2]
     ends = np.flatnonzero(characters == ord("\n"))

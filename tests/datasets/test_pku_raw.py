@@ -7,7 +7,7 @@ from itertools import cycle, islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datasets.pku_raw import Action, parse_labels, parse_skeleton
@@ -128,6 +128,7 @@ def test_no_bytes_crash_the_readers(content):
     read_anything(content)
 
 
+@example(0, 0, b"\x00")
 @given(
     st.integers(0, len(GOOD)),
     st.integers(0, 40),
