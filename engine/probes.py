@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from datasets.actionlets import actionlet_iou, score_actionlets
 from datasets.clips import ClipSet, Split, to_storage
 from datasets.corruptions import CORRUPTIONS, VERSION
 from datasets.streams import to_stream
@@ -76,12 +77,17 @@ def _lean(split: Split) -> NDArray[np.float64]:
 
 def poses(clips: Tensor) -> Array:
     """Clips (N, C, T, V, M) as (N, T, M, V, 3)."""
-    return np.asarray(to_storage(clips).permute(0, 2, 1, 3, 4).detach().float().cpu().numpy())
+    return np.asarray(to_storage(clips).permute(0, 2, 1, 3, 4).float().cpu().numpy(), np.float32)
 
 
 def average_motion(split: Split) -> Array:
     """The average of all training clips (T, M, V, 3), what ActCLR compares a clip with (actclr.md Eq. 2)."""
     return poses(split.train.clips.mean(dim=0, keepdim=True))[0]
+
+
+def attends(method: Method) -> bool:
+    """Whether a method attends to something."""
+    return type(method).attention is not Method.attention
 
 
 @torch.no_grad()
@@ -103,7 +109,22 @@ def attention(method: Method, clips: Tensor) -> NDArray[np.float32]:
             raise BenchError(f"{type(method).__name__} attends to nothing")
         rows = torch.arange(frames, device=mask.device) * mask.shape[2] // frames
         found.append(mask[:, :, rows].float().cpu())
-    return np.asarray(torch.cat(found).numpy())
+    return np.asarray(torch.cat(found).numpy(), np.float32)
+
+
+def fit(mask: Array, truth: NDArray[np.bool_], test: ClipSet) -> tuple[NDArray[np.float64], str]:
+    """How well masks fit the joints that truly move: IoU of every clip in percent, and a line about all of them.
+
+    Args:
+        mask: (n, M, T, V) in 0..1, see :func:`attention`; above 0.5 is inside.
+        truth: (n, M, T, V).
+        test: the clips.
+    """
+    score = score_actionlets(torch.from_numpy(mask), truth, test.clips, test.presence)
+    present = test.presence.cpu().numpy()[:, :, None, None]
+    each = 100 * actionlet_iou((mask >= 0.5) & present, truth)
+    others = f"chance {score['iou_chance']:.1f} %, fastest joints {score['iou_energy']:.1f} %"
+    return each, f"IoU {score['iou']:.1f} % over {len(test)} test clips ({others})"
 
 
 @torch.no_grad()
@@ -116,8 +137,8 @@ def views(method: Method, clips: Tensor) -> list[Array]:
 def robustness(stage: Stage, bench: Bench) -> dict[str, list[float]]:
     """Top-1 of a finished evaluation on corrupted test clips, by kind and strength (:mod:`datasets.corruptions`).
 
-    The protocol runs again as it did, on the stored features of the training clips, which are never corrupted: for strength 0 it
-    gives what the record says. Kept in ``<results>/probes``, so that it is measured once.
+    The protocol runs again as it did, on the stored features of the training clips, which are never corrupted: for strength 0
+    it gives what the record says. Kept in ``<results>/probes``, so that it is measured once.
 
     Args:
         stage: an evaluation on features.

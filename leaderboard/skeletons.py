@@ -65,7 +65,7 @@ def side_by_side(poses: Points) -> Points:
     Where nobody but the first person is ever present nothing moves.
     """
     poses = np.array(poses, float)
-    present = poses.any(axis=(-1, -2), keepdims=True)
+    present = np.asarray(poses.any(axis=(-1, -2), keepdims=True))
     right = 0.0
     for person in range(poses.shape[-3]):
         one, there = poses[..., person, :, :], present[..., person, :, :]
@@ -91,7 +91,9 @@ def pose_lines(pose: Points, skeleton: Skeleton, weights: Points | None = None) 
     """
     bodies = pose.reshape(-1, *pose.shape[-2:])
     shades = None if weights is None else np.asarray(weights).reshape(bodies.shape[:2])
-    lines, colours, dots = [np.empty((0, 2, 2))], [np.empty((0, 4))], [np.empty((0, 4))]
+    lines: list[Points] = [np.empty((0, 2, 2))]
+    colours: list[Points] = [np.empty((0, 4))]
+    dots: list[Points] = [np.empty((0, 4))]
     for person, body in enumerate(bodies):
         if not body.any():
             continue
@@ -157,7 +159,7 @@ def draw_strip(
     spacing = wide[1] - wide[0] + _GAP if spacing is None else spacing
     for k, pose in enumerate(flat):
         present = pose.any(axis=(-1, -2), keepdims=True)
-        moved = np.where(present, pose + [k * spacing, 0], 0)
+        moved = np.where(present, pose + np.array([k * spacing, 0]), 0)
         draw_pose(axes, moved, skeleton, None if weights is None else weights[k])
         if times:
             middle = k * spacing + (wide[0] + wide[1]) / 2

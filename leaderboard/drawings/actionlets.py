@@ -68,7 +68,7 @@ def draw(clips: Sequence[Masked], skeleton: Skeleton, scores: Mapping[str, str] 
         axes.set_title(plain(title), fontsize=8)
     bar = figure.colorbar(ScalarMappable(cmap=WEIGHTS), ax=panels, shrink=min(1.0, 2.5 / size[1]), pad=0.01, aspect=30)
     bar.set_label("weight of a joint", fontsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     text = "frame" + "".join(f"\n{method}: {line}" for method, line in (scores or {}).items())
     figure.supxlabel(plain(text), fontsize=8)
     return figure

@@ -57,7 +57,7 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=shade)
     bar = figure.colorbar(image, ax=grid_of_axes, shrink=0.6, pad=0.02)
     bar.set_label(f"% of the true class ({protocol})")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     figure.supxlabel("predicted", fontsize=8)
     figure.supylabel("true", fontsize=8)
     return figure

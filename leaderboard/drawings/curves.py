@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from engine.config import BenchError
 from engine.records import Record
@@ -55,7 +56,7 @@ def _loss(axes: Axes, one: Experiment, curves: Sequence[Record]) -> None:
     if len(losses) > 1:
         axes.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=one.colour, alpha=0.2, lw=0)
     axes.set(title=plain(one.title), xlabel="epoch", ylabel="loss of pre-training")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _losses(record: Record) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -52,7 +52,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
 
 def fractions(one: Experiment) -> list[tuple[float, float, float]]:
     """Share of labels in percent, top-1, and its sd over draws (over seeds for all labels), by share."""
-    found = {}
+    found: dict[float, tuple[float, float, float]] = {}
     for cell in one.cells.values():
         if cell.done and (share := _share(cell)) and "top1" in cell.metrics:
             draws = cell.metrics.get("top1_draws_sd")

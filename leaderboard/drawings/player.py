@@ -35,11 +35,11 @@ class Moving:
     group: str = ""
 
 
-def save(clips: Sequence[Moving], skeleton: Skeleton, path: Path, title: str, columns: int) -> list[Path]:
+def save(clips: Sequence[Moving | None], skeleton: Skeleton, path: Path, title: str, columns: int) -> list[Path]:
     """Write ``path.gif``, which loops over all clips side by side, and ``path.json``, their frames.
 
     Args:
-        clips: in the order of reading; all have the same number of frames.
+        clips: in the order of reading, ``None`` leaves a panel empty.
         skeleton: whose bones.
         path: without suffix.
         title: of the whole.
@@ -55,14 +55,16 @@ def save(clips: Sequence[Moving], skeleton: Skeleton, path: Path, title: str, co
     palette = images[len(images) // 2].quantize(_COLOURS)
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     frames[0].save(paths[0], save_all=True, append_images=frames[1:], duration=round(1000 / _RATE), loop=0)
-    paths[1].write_text(json.dumps(data(clips, skeleton), separators=(",", ":")) + "\n", encoding="utf-8")
+    content = data([clip for clip in clips if clip], skeleton)
+    paths[1].write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
     return paths
 
 
 def data(clips: Sequence[Moving], skeleton: Skeleton) -> dict[str, Any]:
     """What a player needs: bones as pairs of joints, the side of every joint, and clips with frames[t][person][joint].
 
-    Coordinates are in metres and rounded to millimetres; y is up, the first shoulder line along +x. Absent persons are left out.
+    Coordinates are in metres, rounded to millimetres: y up, the line from left to right shoulder along +x. Absent persons are
+    left out.
     """
     listed = []
     for clip in clips:
@@ -77,7 +79,7 @@ def data(clips: Sequence[Moving], skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-def _images(clips: Sequence[Moving], skeleton: Skeleton, title: str, columns: int) -> list[np.ndarray[Any, Any]]:
+def _images(clips: Sequence[Moving | None], skeleton: Skeleton, title: str, columns: int) -> list[np.ndarray[Any, Any]]:
     """RGB images (H, W, 3), one per frame."""
     rows = -(-len(clips) // columns)
     figure = Figure((_SIDE * columns + 0.1, (_SIDE + 0.2) * rows + 0.3), dpi=_DPI, layout="constrained")
@@ -88,6 +90,8 @@ def _images(clips: Sequence[Moving], skeleton: Skeleton, title: str, columns: in
     for axes in grid:
         axes.set_axis_off()
     for axes, clip in zip(grid, clips, strict=False):
+        if clip is None:
+            continue
         flat = side_by_side(flatten(clip.poses[:, clip.poses.any(axis=(0, 2, 3))]))
         low, high, bottom, top = extent(flat)
         middle, half = (low + high) / 2, max(high - low, top - bottom, 0.1) / 2 + 0.05
@@ -102,8 +106,8 @@ def _images(clips: Sequence[Moving], skeleton: Skeleton, title: str, columns: in
             bones, colours, _ = pose_lines(flat[min(time, len(flat) - 1)], skeleton)
             lines.set_segments(list(bones))
             lines.set_color(colours)
-        canvas.draw()
+        canvas.draw()  # type: ignore[no-untyped-call]
         if not time:
-            figure.set_layout_engine("none")  # type: ignore[no-untyped-call]  # nothing moves but the bodies
-        images.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+            figure.set_layout_engine("none")  # nothing moves but the bodies
+        images.append(np.array(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
     return images
