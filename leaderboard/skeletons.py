@@ -22,6 +22,8 @@ WEIGHTS = LinearSegmentedColormap.from_list("weights", ["#c8c8c8", "#f2b134", "#
 """Colours of joints by weight, from 0 (body) to 1 (marked)."""
 _GAP = 0.25
 """Space between two poses of a strip, metres."""
+_CAPTION = 0.25
+"""Height of what is written under a strip, metres."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def draw_strip(
             middle = k * spacing + (wide[0] + wide[1]) / 2
             axes.text(middle, wide[2] - 0.12, times[k], ha="center", va="top", fontsize=7, color="0.35")
     axes.set_xlim(wide[0] - _GAP / 2, (len(flat) - 1) * spacing + wide[1] + _GAP / 2)
-    axes.set_ylim(wide[2] - (0.35 if times else 0.1), wide[3] + 0.1)
+    axes.set_ylim(wide[2] - 0.1 - _CAPTION * bool(times), wide[3] + 0.1)
     axes.set_aspect("equal")
     axes.set_axis_off()
     return spacing
@@ -177,8 +179,8 @@ def extent(flat: Points) -> tuple[float, float, float, float]:
     return float(x.min()), float(x.max()), float(y.min()), float(y.max())
 
 
-def strip_shape(poses: Points) -> tuple[float, float]:
-    """Width and height in metres that :func:`draw_strip` needs for poses without captions."""
+def strip_shape(poses: Points, captions: bool = False) -> tuple[float, float]:
+    """Width and height in metres that :func:`draw_strip` needs for poses, with or without times under them."""
     flat = flatten(poses)
     low, high, bottom, top = extent(side_by_side(flat) if flat.ndim == 4 else flat)
-    return (high - low + _GAP) * len(poses), top - bottom + 0.2
+    return (high - low + _GAP) * len(poses), top - bottom + 0.2 + _CAPTION * captions

@@ -54,7 +54,7 @@ def draw(clips: Sequence[Masked], skeleton: Skeleton, scores: Mapping[str, str] 
         if clip.truth is not None:
             rows.append((f"{clip.name} · joints that the action moves", poses, clip.truth[persons].astype(float)))
     frames = shown(len(clips[0].poses))
-    shapes = [strip_shape(poses[frames]) for _, poses, _ in rows]
+    shapes = [strip_shape(poses[frames], captions=i == len(rows)) for i, (_, poses, _) in enumerate(rows, 1)]
     width, heights = max(one[0] for one in shapes), [one[1] for one in shapes]
     lines = len(scores or ())
     size = (max(_INCHES * width + 0.9, 6.0), _INCHES * sum(heights) + 0.27 * len(rows) + 0.7 + 0.2 * lines)

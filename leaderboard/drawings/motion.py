@@ -23,15 +23,15 @@ def draw(average: Points, clip: Points, skeleton: Skeleton, name: str) -> Figure
         skeleton: whose bones.
         name: of the clip.
     """
-    frames = shown(len(average))
-    rows = {"average of all training clips": average[:, 0], f"one clip: {name}": clip[:, 0]}
+    frames, clip_alone = shown(len(average)), clip[:, 0]
+    rows = {"average of all training clips": average[:, 0], f"one clip ({name})": clip_alone}
     width = max(strip_shape(one[frames])[0] for one in rows.values())
-    heights = [strip_shape(one[frames])[1] for one in rows.values()]
+    heights = [strip_shape(one[frames], captions=one is clip_alone)[1] for one in rows.values()]
     figure = Figure((_INCHES * width + 0.2, _INCHES * sum(heights) + 1.2), layout="constrained")
     panels = figure.subplots(2, 1, height_ratios=heights)
     spacing = width / len(frames)
     for axes, (title, poses) in zip(panels, rows.items(), strict=True):
-        last = axes is panels[-1]
+        last = poses is clip_alone
         draw_strip(axes, poses[frames], skeleton, spacing=spacing, times=[f"{t + 1}" for t in frames] if last else ())
         axes.set_title(f"{plain(title)}: joints move {speed(poses):.1f} mm per frame")
     figure.supxlabel("frame", fontsize=8)

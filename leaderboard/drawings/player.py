@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from leaderboard.style import plain
 
 _SIDE = 1.15
 """Inches of a panel."""
-_DPI = 80
+_DPI = 100
+_LETTERS = 18
+"""Of a title in a line."""
 _RATE = 12.5
 """Frames per second; a GIF counts in hundredths of a second."""
 _COLOURS = 32
@@ -52,7 +55,7 @@ def save(clips: Sequence[Moving | None], skeleton: Skeleton, path: Path, title: 
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("gif", "json")]
     images = [Image.fromarray(image) for image in _images(clips, skeleton, title, columns)]
     # One palette for all frames, so that nothing flickers.
-    palette = images[len(images) // 2].quantize(_COLOURS)
+    palette = images[len(images) // 2].quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)  # white stays white
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     frames[0].save(paths[0], save_all=True, append_images=frames[1:], duration=round(1000 / _RATE), loop=0)
     content = data([clip for clip in clips if clip], skeleton)
@@ -97,17 +100,18 @@ def _images(clips: Sequence[Moving | None], skeleton: Skeleton, title: str, colu
         middle, half = (low + high) / 2, max(high - low, top - bottom, 0.1) / 2 + 0.05
         axes.set(xlim=(middle - half, middle + half), ylim=((bottom + top) / 2 - half, (bottom + top) / 2 + half))
         axes.set_aspect("equal")
-        axes.set_title(plain(clip.title), fontsize=7, loc="center")
+        axes.set_title(plain(textwrap.fill(clip.title, _LETTERS)), fontsize=7, loc="center")
         lines = axes.add_collection(LineCollection([], linewidths=1.6, capstyle="round"))
-        players.append((lines, flat))
+        players.append((axes, lines, flat))
+    canvas.draw()  # type: ignore[no-untyped-call]
+    still = canvas.copy_from_bbox(figure.bbox)  # everything but the bodies is drawn once
     images = []
-    for time in range(max(len(flat) for _, flat in players)):
-        for lines, flat in players:
+    for time in range(max(len(flat) for *_, flat in players)):
+        canvas.restore_region(still)  # type: ignore[no-untyped-call]
+        for axes, lines, flat in players:
             bones, colours, _ = pose_lines(flat[min(time, len(flat) - 1)], skeleton)
             lines.set_segments(list(bones))
             lines.set_color(colours)
-        canvas.draw()  # type: ignore[no-untyped-call]
-        if not time:
-            figure.set_layout_engine("none")  # nothing moves but the bodies
+            axes.draw_artist(lines)
         images.append(np.array(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
     return images
