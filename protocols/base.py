@@ -218,6 +218,11 @@ class Protocol(ABC, Generic[ContextT]):
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
 
+    @classmethod
+    def version_under(cls, config: Any) -> int:
+        """The version that a config runs: of a protocol that runs others, theirs counts, too."""
+        return cls.version
+
     def features(self) -> FeatureConfig:
         """The features it reads."""
         return FeatureConfig()

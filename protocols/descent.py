@@ -18,7 +18,7 @@ class Gradient:
 
     Attributes:
         inputs: (n, D + 1).
-        outputs: (n, G * classes), the gradient of the summed loss by the outputs: ``inputs.T @ outputs`` is that by the weights.
+        outputs: (n, G * classes), of the summed loss by the outputs; ``inputs.T @ outputs`` is that by the weights.
         samples: number of samples that the loss is a mean over.
         loss: summed over samples and trials; ``None`` where nobody asked.
     """
@@ -41,7 +41,7 @@ class Descent:
         momentum: of SGD, without Nesterov.
         init_std: of the initial weights, which all trials share; biases start at 0.
         seed: of initial weights and shuffling.
-        rate: ``rate(epoch, done)``: what learning rates are multiplied by in an epoch (1-based), with that share of all steps done.
+        rate: ``rate(epoch, done)``: what learning rates are multiplied by in an epoch (1-based) after that share of all steps.
     """
 
     trials: Sequence[tuple[float, float]]

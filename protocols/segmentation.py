@@ -65,7 +65,7 @@ class Segmentation(Protocol[UntrimmedContext]):
     """
 
     title: ClassVar[str] = "class of every frame of untrimmed recordings, linear on frozen maps (seg-v1)"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 1: the same definition, rounded otherwise, and another interval in the record
     aliases: ClassVar[tuple[str, ...]] = ("seg",)
     Config: ClassVar[type[Config]] = SegmentationConfig
     presets: ClassVar[Mapping[str, Overrides]] = {
