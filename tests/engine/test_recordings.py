@@ -88,7 +88,7 @@ def test_streams_are_fused_frame_by_frame(world):
     record, fused = records(world, "fuse")["tinyclr"]
     assert len(parts) == 3
     np.testing.assert_allclose(fused["scores"], np.sum(parts, axis=0), rtol=1e-4, atol=1e-5)
-    expected = evaluate_frames(fused["scores"].argmax(1), fused["label"], fused["offsets"], 3, 0).values
+    expected = evaluate_frames(fused["scores"].argmax(1), fused["label"], fused["offsets"], 3).values
     assert record["metrics"]["miou"] == pytest.approx(expected["miou"])
 
 

@@ -134,7 +134,7 @@ def test_a_hand_made_example() -> None:
     """Ten frames, background and two actions."""
     truth = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 0])
     prediction = np.array([0, 0, 0, 1, 1, 1, 0, 2, 1, 0])
-    values = evaluate_frames(prediction, truth, np.array([0, 10]), 3, 0).values
+    values = evaluate_frames(prediction, truth, np.array([0, 10]), 3).values
     iou = (4 / 6, 2 / 5, 1 / 2)
     assert values["acc"] == pytest.approx(70)
     assert values["macc"] == pytest.approx(100 * (4 / 5 + 2 / 3 + 1 / 2) / 3)
@@ -177,7 +177,7 @@ def test_a_true_segment_is_found_once() -> None:
     ],
 )
 def test_degenerate_cases(prediction, truth, classes, expected) -> None:
-    values = evaluate_frames(np.array(prediction), np.array(truth), np.array([0, 3]), classes, 0).values
+    values = evaluate_frames(np.array(prediction), np.array(truth), np.array([0, 3]), classes).values
     assert {name: values[name] for name in expected} == pytest.approx(expected)
     assert np.isfinite(list(values.values())).all()
 
@@ -208,4 +208,4 @@ def test_counts_are_rows_of_the_truth() -> None:
 )
 def test_what_does_not_fit_is_refused(prediction, truth, message) -> None:
     with pytest.raises(BenchError, match=message):
-        evaluate_frames(np.array(prediction), np.array(truth), np.array([0, 3]), 3, 0)
+        evaluate_frames(np.array(prediction), np.array(truth), np.array([0, 3]), 3)
