@@ -242,7 +242,8 @@ def fit(
     def gradient(rows: Tensor, weights: Tensor) -> Gradient:
         inputs, blank = features[rows], padded[rows]
         target = functional.one_hot(targets[rows].masked_fill(blank, 0), classes)[:, :, None]
-        logits = (spread @ (inputs @ weights)).unflatten(2, (-1, classes))
+        outputs = spread @ (inputs @ weights)
+        logits = outputs.view(*outputs.shape[:2], -1, classes)
         log_likelihood = functional.log_softmax(logits, dim=3).masked_fill_(blank[:, :, None, None], 0)
         loss = -(log_likelihood * target).sum() if report else None
         # As in linear: no denormal numbers.
