@@ -165,7 +165,9 @@ def robustness(stage: Stage, bench: Bench) -> dict[str, list[float]]:
     count = len(split.test)
     rows = np.linspace(0, count - 1, min(count, _CLIPS)).round().astype(np.int64)
     test = split.test.subset(rows)
-    features = _corrupted_features(parent, bench, test)
+    bench.reporter.jobs += 1
+    with bench.reporter.stage(f"robustness of {stage}", f"robustness of {stage.labels.method}"):
+        features = _corrupted_features(parent, bench, test)
     scores = _scores(stage, bench, protocol, split, torch.cat(list(features.values())))
     labels = test.labels.cpu().numpy()
     reached = dict(

@@ -44,7 +44,8 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         axes.set_visible(False)
     for axes, (one, matrix) in zip(grid_of_axes.ravel(), panels, strict=False):
         image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100, interpolation="none")
-        axes.set_title(f"{plain(one.title)}  {np.trace(matrix) / count:.1f} %")
+        top1 = one.top1(protocol)
+        axes.set_title(plain(one.title) + (f"  {top1.mean:.1f} %" if top1 else ""))
         axes.grid(visible=False)
         if count <= _NAMED:
             axes.set_xticks(range(count), map(str, range(count)), fontsize=5)
