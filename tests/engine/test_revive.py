@@ -6,6 +6,7 @@ import pytest
 
 from engine.config import BenchError
 from engine.records import Record
+from engine.registry import find
 from engine.revive import revive
 from engine.store import write_json
 
@@ -30,7 +31,7 @@ def test_every_stage_comes_back_from_its_record(world) -> None:
         assert stage.kind in ("pretrain", "features", "evaluate", "fuse")
 
 
-def test_what_cannot_come_back_says_why(world) -> None:
+def test_what_cannot_come_back_says_why(world, monkeypatch) -> None:
     outside = finished(world)
     with pytest.raises(BenchError, match="is a file outside of the project"):
         revive(world.results, outside[-1])
@@ -39,8 +40,7 @@ def test_what_cannot_come_back_says_why(world) -> None:
         revive(world.results, "0123")
     (path,) = world.results.glob(f"runs/*/*/{keys[-1]}/record.json")
     content = json.loads(path.read_text())
-    content["identity"]["version"] += 1
-    path.write_text(json.dumps(content))
+    monkeypatch.setattr(find("protocols", "knn"), "version", 99)
     with pytest.raises(BenchError, match="was made by another version of knn; run it again"):
         revive(world.results, keys[-1])
     content["identity"]["config"]["gone"] = 1
