@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of a plan and its state; ``reason`` says why it is unsupported or failed last time."""
+    """A stage of a plan and its state; ``reason`` says why it is unsupported or failed."""
 
     stage: Stage
     state: State
@@ -83,7 +83,7 @@ class Plan:
     @property
     def todo(self) -> tuple[Job, ...]:
         """Jobs that running the plan would run."""
-        return tuple(job for job in self.jobs if job.state in ("to do", "resume", "failed"))
+        return tuple(job for job in self.jobs if job.state in ("to do", "resume", "retry"))
 
     def count(self, state: State) -> int:
         """Number of jobs in a state."""
@@ -310,18 +310,27 @@ def _with_ancestors(stage: Stage) -> list[Stage]:
 
 
 def _jobs(stages: Iterable[Stage], reasons: Mapping[str, str], store: RunStore) -> list[Job]:
-    jobs: list[Job] = []
-    needed: set[str] = set()
-    for stage in reversed(list(stages)):
+    """Parents before children, without unfinished stages that nothing needs (features deleted to save space, say)."""
+    known: dict[str, Job] = {}
+    for stage in stages:
         state, reason = store.state(stage)
         if stage.key in reasons:
             state, reason = "unsupported", reasons[stage.key]
-        elif state != "done" and stage.kind not in ("evaluate", "fuse") and stage.key not in needed:
-            continue  # e.g. features deleted to save space after every evaluation of them
-        elif state != "done":
-            needed.update(parent.key for parent in stage.parents)
-        jobs.append(Job(stage, state, reason))
-    return jobs[::-1]
+        if state not in ("done", "unsupported"):
+            broken = next((known[parent.key] for parent in stage.parents if known[parent.key].state == "failed"), None)
+            if broken:
+                state, reason = "failed", broken.stage.blamed(broken.reason)
+        known[stage.key] = Job(stage, state, reason)
+    kept: list[Job] = []
+    needed: set[str] = set()
+    for job in reversed(known.values()):
+        if job.state in ("done", "unsupported") or job.stage.kind in ("evaluate", "fuse") or job.stage.key in needed:
+            kept.append(job)
+            if job.state not in ("done", "unsupported"):
+                needed.update(
+                    p.key for p in job.stage.parents if job.state != "failed" or known[p.key].state == "failed"
+                )
+    return kept[::-1]
 
 
 def _earlier(method: Plugin) -> Plugin | None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from engine.config import BenchError
 from engine.estimate import estimate
 from engine.execute import execute
+from engine.files import UnwritableError
 from engine.options import complain
 from engine.plan import Plan
 from engine.progress import Reporter
@@ -29,6 +30,7 @@ def carry_out(
     threads: int | None,
     recipe: str,
     width: int | None,
+    retry_failed: bool = False,
     **unused: Any,
 ) -> int:
     """Plan, show, run and render.
@@ -42,6 +44,7 @@ def carry_out(
         threads: CPU threads, ``None`` for all cores.
         recipe: to show.
         width: of the console, ``None`` for that of the terminal.
+        retry_failed: run again what failed before.
         unused: other options of the command line.
 
     Returns:
@@ -55,7 +58,7 @@ def carry_out(
     place = _device(device)
     console = Console(width=width)
     reporter = Reporter(console)
-    store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"))
+    store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"), retry_failed)
     plan = make(store, place.type == "cuda", reporter.say)
     guess = estimate(plan, store, place)
     reporter.say(f"{_place_name(place)} · recipe {recipe} · results in {results}/", "bold")
@@ -65,16 +68,20 @@ def carry_out(
     if only_plan:
         console.print(plan_table(plan, guess))
         return 0
-    summary = execute(plan, store, place, reporter)
-    if not plan.todo:
+    try:
+        summary = execute(plan, store, place, reporter)
+    except UnwritableError as error:
+        complain(f"Error: {error}", "red")
+        return 1
+    if not plan.todo and not plan.count("failed"):
         reporter.say("Nothing to do: every stage of this command is done.", "green")
     render(console)
-    if summary.failed:
-        reporter.say(f"{len(summary.failed)} stages failed or were skipped; the next run tries them again.", "red")
+    if failed := len(summary.failed) + plan.count("failed"):
+        reporter.say(f"{failed} stages failed, or need one that did; --retry-failed runs them again.", "red")
     if summary.interrupted:
         reporter.say("Interrupted. The same command continues where it stopped.", "yellow")
         return 130
-    return 1 if summary.failed else 0
+    return 1 if failed else 0
 
 
 def _device(name: str | None) -> torch.device:

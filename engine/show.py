@@ -19,7 +19,7 @@ from engine.plan import Plan
 from engine.progress import duration
 from engine.registry import KINDS, ROOT, Plugin, locate, match, scan
 
-_STYLES = {"done": "green", "resume": "cyan", "to do": "", "failed": "red", "unsupported": "dim"}
+_STYLES = {"done": "green", "resume": "cyan", "to do": "", "retry": "cyan", "failed": "red", "unsupported": "dim"}
 
 
 def listing() -> RenderableType:
@@ -91,8 +91,9 @@ def summary_line(plan: Plan, guess: Estimate) -> str:
     """``12 stages to do (1 resumed), 3 done; about 4 min (nominal rates, a rough guess)``."""
     parts = [f"{len(plan.todo)} stages to do"]
     parts += [f"{plan.count('resume')} of them resumed"] if plan.count("resume") else []
-    parts += [f"{plan.count('failed')} of them failed last time"] if plan.count("failed") else []
+    parts += [f"{plan.count('retry')} of them failed before"] if plan.count("retry") else []
     parts += [f"{plan.count('done')} done"]
+    parts += [f"{plan.count('failed')} failed before (--retry-failed repeats them)"] if plan.count("failed") else []
     parts += [f"{plan.count('unsupported')} unsupported"] if plan.count("unsupported") else []
     about = "" if guess.total < 1 else "about "
     time = f"; {about}{duration(guess.total)} ({guess.basis})" if plan.todo else ""

@@ -19,9 +19,9 @@ from engine import imports, train
 from engine.bench import Bench, build_method, stage_seed
 from engine.config import BenchError
 from engine.evaluate import evaluate, fuse
+from engine.files import write_arrays, write_atomically
 from engine.records import Record
 from engine.stages import Stage, StageKind
-from engine.store import write_arrays, write_atomically
 from engine.train import seed_of
 from methods.base import Method
 from protocols.base import FeatureConfig
@@ -68,7 +68,12 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
         bench.reporter.update(at.step, at.steps, text, at.step * at.epochs == at.epoch * at.steps)
 
     curve = train.pretrain(
-        method, split.train, seed=stage_seed(stage), checkpoint=bench.store.checkpoint(stage), report=report
+        method,
+        split.train,
+        seed=stage_seed(stage),
+        checkpoint=bench.store.checkpoint(stage),
+        report=report,
+        tell=bench.reporter.say,
     )
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in method.state_dict().items()}
     with write_atomically(bench.store.result(stage)) as file:
