@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 from engine.config import BenchError, Config, Overrides, as_dict, resolve, suggestion
-from engine.registry import Kind, Plugin, locate, match
+from engine.registry import KINDS, Kind, Plugin, locate, match, scan
 
 DEFAULT_ENCODER = "stgcn"
 
@@ -88,12 +88,9 @@ def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
     presets: Mapping[str, Overrides] = (
         settings.imported if getattr(cls, "imports", False) else getattr(cls, "presets", {})
     )
-    if preset and preset not in presets:
-        known = f"Known: {', '.join(presets)}." if presets else "It has none."
-        raise BenchError(f"{plugin.name} has no preset {preset!r}.{suggestion(preset, presets)} {known}")
     tables = [
         getattr(cls, "recipes", {}).get(settings.recipe, {}),
-        presets.get(preset, {}),
+        *preset_tables(plugin, preset, presets),
         cls.budgets.get(settings.budget, {}),
         *(getattr(cls, "tuned", {}).get(key, {}) for key in settings.tuned),
     ]
@@ -103,6 +100,23 @@ def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
     after = as_dict(config)
     changed = [path for path in sorted(overrides) if _value(after, path) != _value(before, path)]
     return Choice(plugin, config, preset, tuple(f"{path}={_shown(_value(after, path))}" for path in changed))
+
+
+def preset_tables(plugin: Plugin, preset: str, presets: Mapping[str, Overrides]) -> list[Overrides]:
+    """The tables of ``NAME``, or of several, ``1:linear``, the later ones winning.
+
+    Raises:
+        BenchError: there is no such preset.
+    """
+    parts = preset.split(":") if preset else []
+    for part in parts:
+        if part not in presets:
+            known = f"Known: {', '.join(presets)}." if presets else "It has none."
+            close = "" if part.isdecimal() else suggestion(part, presets)
+            title = plugin.title.rstrip(".")
+            bare = f" Without one it is: {title}." if title and presets else ""
+            raise BenchError(f"{plugin.name} has no preset {part!r}.{close} {known}{bare}")
+    return [presets[part] for part in parts]
 
 
 def parse_name(kind: Kind, text: str) -> tuple[Plugin, str]:
@@ -171,7 +185,12 @@ def assign(triples: Iterable[tuple[str, str, str]], taking_part: Iterable[Plugin
         try:
             name = match(plugin, answers, "plug-in of this run")
         except BenchError as error:
-            raise BenchError(f"--set {plugin}.{key}={value}: {error}") from None
+            kind = next(
+                (kind for kind in KINDS for known in scan(kind).values() if plugin in (known.name, *known.aliases)), ""
+            )
+            where = "--set encoder=NAME" if kind == "encoders" else f"--{kind}"
+            why = f"{plugin} takes no part in this run; name it under {where}." if kind else str(error)
+            raise BenchError(f"--set {plugin}.{key}={value}: {why}") from None
         tables.setdefault(name, {})[key] = value
     return tables
 

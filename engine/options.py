@@ -112,6 +112,7 @@ _RUNNING = (
     data_option,
     click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]"),
     click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+    click.option("--retry-failed", is_flag=True, help="Run again what failed; what was interrupted continues anyway."),
     click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
 )
 

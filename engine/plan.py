@@ -18,6 +18,7 @@ from engine.choices import (
     choose,
     parse_name,
     parse_sets,
+    preset_tables,
     with_changes,
 )
 from engine.config import BenchError, suggestion
@@ -277,6 +278,8 @@ def _sorted_protocols(
 ) -> tuple[list[tuple[Plugin, str]], list[tuple[Plugin, str]]]:
     """Protocols that evaluate a stream, and those that fuse several; with several streams there is always one of these."""
     asked = _unique(pair for name in request.protocols for pair in _headlines(*parse_name("protocols", name)))
+    for plugin, preset in asked:
+        preset_tables(plugin, preset, plugin.load().presets)
     fusions = [(plugin, preset) for plugin, preset in asked if plugin.load().needs == "scores"]
     evaluators = [pair for pair in asked if pair not in fusions]
     if not evaluators:

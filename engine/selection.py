@@ -21,7 +21,7 @@ def lacks(kind: Kind, name: str) -> str:
         return (
             "the suite does not have this method" if kind == "methods" else f"the suite has no {kind[:-1]} {base} yet"
         )
-    has = not preset or preset in plugins[base].load().presets
+    has = not preset or set(preset.split(":")) <= plugins[base].load().presets.keys()
     return "" if has else f"{kind[:-1]} {base} has no preset {preset}"
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.config import digest
-from engine.records import Labels, Record
+from engine.records import DamagedError, Labels, read_record
 
 _DEFINITION = ("plugin", "version", "preset", "config", "source")
 """Parts of an evaluation's identity that make its definition."""
@@ -83,7 +83,7 @@ def _read(folder: Path) -> Stage | None:
     damage = ""
     if (path := folder / "record.json").is_file():
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            record = read_record(folder)
             return Stage(
                 folder,
                 record.labels,
@@ -93,7 +93,7 @@ def _read(folder: Path) -> Stage | None:
                 metrics=record.metrics,
                 facts=record.facts,
             )
-        except (ValidationError, OSError):
+        except DamagedError:
             damage = f"{path.name} is damaged; run it again"
     stage, unsupported, failure = (_note(folder / f"{name}.json") for name in ("stage", "unsupported", "failure"))
     known = next((note for note in (stage, unsupported, failure) if note and note.labels), None)

@@ -102,10 +102,14 @@ def test_a_failure_gives_exit_code_1_and_the_rest_of_the_table(cli, tmp_path):
     result = cli(*TINY, "--methods", f"{PLUGINS}:Breaking", code=1)
     assert "FAILED" in result.output
     assert "breaking is broken" in result.output
-    assert "4 stages failed or were skipped; the next run tries them again." in result.output
+    assert "4 stages failed, or need one that did; --retry-failed runs them again." in result.output
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
     assert set(table[table.method == "breaking"].status) == {"failed"}
     assert set(table[table.method == "tinyclr"].status) == {"done"}
+    again = cli(*TINY, "--methods", f"{PLUGINS}:Breaking", code=1).output
+    assert "0 stages to do, 12 done, 4 failed before (--retry-failed repeats them)" in again
+    assert "FAILED" not in again
+    assert "FAILED" in cli(*TINY, "--methods", f"{PLUGINS}:Breaking", "--retry-failed", code=1).output
 
 
 def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, monkeypatch):
@@ -191,7 +195,8 @@ def test_the_flags_are_frozen():
     flags = {name for option in run_bench.main.params for name in option.opts}
     assert flags == {
         "--methods", "--protocols", "--datasets", "--targets", "--streams", "--seeds", "--budget", "--recipe", "--set",
-        "--results", "--data", "--device", "--threads", "--plan",
+        "--results", "--data", "--device", "--threads", "--retry-failed",
+        "--plan",
     }  # fmt: skip
 
 

@@ -88,6 +88,8 @@ def test_a_run_on_a_target_is_scored_there_and_stands_in_a_table_of_its_own(worl
 def test_records_from_before_there_were_sources_are_read(world):
     world.run("TinyCLR", "Means")
     rewritten = 0
+    for path in [*world.results.rglob("checksums.json")]:
+        path.unlink()
     for path in world.results.rglob("*.json"):
         content = json.loads(path.read_text())
         rewritten += content.get("labels", {}).pop("source", None) == ""
