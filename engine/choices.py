@@ -13,6 +13,8 @@ from engine.config import BenchError, Config, Overrides, as_dict, resolve, sugge
 from engine.registry import KINDS, Kind, Plugin, locate, match, scan
 
 DEFAULT_ENCODER = "stgcn"
+_MOST_FRAMES = 2000
+"""Frames per clip; NTU RGB+D's longest recordings have 300."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def parse_name(kind: Kind, text: str) -> tuple[Plugin, str]:
     """
     base, preset = text, ""
     if ".py" in text:
-        if found := re.fullmatch(r"(.+\.py:\w+):([\w.-]+)", text):
+        if found := re.fullmatch(r"(.+\.py:\w+):([\w.:-]+)", text):
             base, preset = found.groups()
     elif ":" in text:
         base, _, preset = text.partition(":")
@@ -163,8 +165,10 @@ def parse_sets(options: Iterable[str]) -> Sets:
         if equals and not dot and plugin == "encoder":
             encoder = value
         elif equals and not dot and plugin == "frames":
-            if not value.isdigit() or int(value) < 2:
-                raise BenchError(f"--set {option}: frames must be a whole number of at least 2.")
+            if not value.isdecimal() or len(value) > 4 or not 2 <= int(value) <= _MOST_FRAMES:
+                raise BenchError(
+                    f"--set {option}: frames must be a whole number of at least 2, at most {_MOST_FRAMES}."
+                )
             frames = int(value)
         elif equals and dot and key:
             triples.append((plugin, key, value))

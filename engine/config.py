@@ -21,7 +21,9 @@ class BenchError(Exception):
 class Config(BaseModel):
     """Base of every config: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def knob(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:
@@ -142,7 +144,7 @@ def _parse(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also thousands of digits or brackets
         return {"none": None, "true": True, "false": False}.get(value.lower(), value)
 
 

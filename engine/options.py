@@ -15,6 +15,7 @@ from rich.console import Console
 from engine import registry
 from engine.config import BenchError, suggestion
 
+_MOST_SEEDS = 10_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH = None if sys.stdout.isatty() else 160
@@ -43,6 +44,10 @@ class Commands(click.Group):
         except BenchError as error:
             complain(f"Error: {error}", "red")
             ctx.exit(2)
+        except OSError as error:  # a folder that may not be read, a name that is too long ...
+            place = f"{error.filename}: " if error.filename else ""
+            complain(f"Error: {place}{error.strerror or error}", "red")
+            ctx.exit(2)
         except KeyboardInterrupt:
             complain("Stopped.", "yellow")
             ctx.exit(130)
@@ -70,7 +75,8 @@ def seeds(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     found: list[int] = []
     for part in names(ctx, option, values):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        is_range = first.isdecimal() and (last or first).isdecimal() and max(len(first), len(last)) <= 18
+        if not is_range or not 0 <= int(last or first) - int(first) < _MOST_SEEDS:
             raise click.BadParameter(f"{part!r}: write whole numbers and ranges, such as 0,1,2 or 0-4")
         found += range(int(first), int(last or first) + 1)
     return tuple(dict.fromkeys(found))
