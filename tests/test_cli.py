@@ -134,6 +134,10 @@ def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, mo
         (("--set", "encoder=sgcn"), r"Unknown encoder 'sgcn'\. Did you mean 'stgcn'\?"),
         ((*TINY, "--set", "tiny.scale=2"), r"ambiguous: tinyclr, tinyencoder"),
         ((*TINY, "--set", "tinyclr.scael=2"), r"Unknown setting 'tinyclr\.scael'\. Did you mean 'scale'\?"),
+        ((*TINY, "--set", "semi.percent=5"), r"semi takes no part in this run; name it under --protocols"),
+        (("--protocols", "linear,fusion:best"), r"fusion has no preset 'best'\. Known: paper, validation\."),
+        (("--protocols", "ensemble:best"), r"fusion has no preset 'best'"),
+        (("--protocols", "semi:10"), r"semi has no preset '10'\. Known: 1, 2, 5, 20, .* Without one it is: 10 % of"),
         ((*TINY, "--set", "tinyclr.scale"), r"write PLUGIN\.KEY=VALUE"),
         (("--seeds", "a"), r"Invalid value for '--seeds': 'a': write whole numbers and ranges"),
         (("--seeds", "3-1"), r"Invalid value for '--seeds': '3-1'"),
@@ -251,6 +255,9 @@ def test_a_split_is_exported_and_read_back(cli, tmp_path):
     shown = cli("data", "export", "npz:mine.npz#subject=1,2,3", "out.npz").output
     assert "36 training and 12 test clips of npz:mine/subject=1,2,3; read it as npz:out.npz#split" in shown
     checked = cli("data", "check", "npz:out.npz").output
+    assert "subject=1,3" in cli("data", "check", "npz:mine.npz#subject=1,3").output
+    assert "no column 'foo'" in cli("data", "check", "npz:mine.npz#foo", code=2).stderr
+    assert "each part must hold clips" in cli("data", "check", "npz:mine.npz#subject=9", code=2).stderr
     assert re.search(r"all +24 +24 +36 +12", checked)
     assert "48 clips" in checked
 

@@ -94,7 +94,8 @@ def pack(path: Path, **members: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.skeleton", "/a.skeleton", "x/../../a.skeleton", "..\\a.skeleton", f"C:{chr(92)}a.skeleton", "\\a.skeleton"]
+    "name",
+    ["../a.skeleton", "/a.skeleton", "x/../../a.skeleton", "..\\a.skeleton", f"C:{chr(92)}a.skeleton", "\\a.skeleton"],
 )
 def test_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BenchError, match="points outside of the archive"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from rich.console import Console
 
@@ -111,6 +112,7 @@ def test_identical_commands_at_the_same_time_do_every_stage_once(tmp_path: Path)
     assert set(counts.values()) == {1}
 
 
+@pytest.mark.slow
 def test_kills_of_many_processes_lose_no_record_and_break_none(tmp_path: Path) -> None:
     results, log = tmp_path / "results", tmp_path / "log"
     draw = random.Random(8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import torch
 from engine.bench import stage_seed
 from engine.data import Splits
 from engine.execute import Summary
+from engine.files import UnwritableError
 from engine.registry import ROOT, locate
 from engine.stages import Stage
 
@@ -333,6 +335,26 @@ def test_damaged_weights_are_set_aside_and_made_again(world, damage):
     assert files(world, "weights.safetensors") == before
     assert (path.parent / "weights.safetensors.damaged1").exists()
     assert "damaged; set aside in" in world.log
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_noted_as_failed(world, other_world, monkeypatch):
+    sync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 40:  # in the middle of a training
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UnwritableError, match="No space left on device"):
+        world.run(*EVERYTHING)
+    monkeypatch.undo()
+    assert files(world, "failure.json") == {}
+    assert list(world.results.rglob(".lease")) == []
+    assert not world.run(*EVERYTHING).failed
+    other_world.run(*EVERYTHING)
+    assert files(world, "record.json") == files(other_world, "record.json")
 
 
 def test_global_state_is_left_alone(world):

@@ -68,6 +68,7 @@ def test_every_method_killed_at_random_moments_ends_bit_for_bit_the_same(name: s
     assert_same(train_method(name, checkpoint), expected)
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_step_of_writing_a_checkpoint(tmp_path: Path) -> None:
     """Made, half written, synced, renamed: four checkpoints, and always one of them is whole."""
     point, killed = 0, True
