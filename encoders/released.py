@@ -119,7 +119,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged or hostile file comes to
-            asked = re.search(r"(?:GLOBAL|global) ['`]?([\w.]+)", str(error))
+            asked = re.search(r"(?:GLOBAL|global) ['`]?([\w.]*\.\w+)", str(error))
             why = f"it asks for {asked[1]}" if asked else "it is damaged, or holds more than tensors; download it again"
     if why:
         raise BenchError(f"{path} is refused as a checkpoint of plain tensors ({why}). Nothing in it was run.")
