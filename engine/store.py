@@ -20,7 +20,7 @@ from engine.stages import Stage
 State = Literal["done", "resume", "to do", "retry", "failed", "unsupported"]
 RESULT = {"pretrain": "weights.safetensors", "features": "features.npz", "evaluate": "scores.npz", "fuse": "scores.npz"}
 """What a stage leaves beside its record."""
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 180.0
 """A lease that its owner has not renewed for so long is taken over; all processes on a results folder share this number."""
 _LEASE = ".lease"
 

@@ -211,7 +211,7 @@ def fit(
         torch.manual_seed(seed_of(seed, "dropout", epoch))
         generator.manual_seed(seed_of(seed, "views", epoch))
         sums: dict[str, Tensor] = {}
-        unseen: list[Tensor] = []
+        unseen: list[tuple[tuple[str, ...], Tensor]] = []
         started = time.perf_counter()
         for number, index in enumerate(batches(count, config, generator)):
             step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
@@ -221,16 +221,16 @@ def fit(
             losses = training.losses(index, step)
             loss = torch.stack(list(losses.values())).sum()
             values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
-            unseen.append(torch.stack([value.float() for value in values.values()]))
+            unseen.append((tuple(values), torch.stack([value.float() for value in values.values()])))
             due = len(unseen) == _LOOK_EVERY[device.type] or number + 1 == per_epoch
             if due:
-                rows = torch.stack(unseen).tolist()
-                unseen.clear()
-                for at, row in enumerate(rows, number + 2 - len(rows)):
-                    if not all(map(math.isfinite, row)):
-                        terms = ", ".join(f"{name} = {value:.4g}" for name, value in zip(values, row, strict=True))
+                for at, (names, numbers) in enumerate(unseen, number + 2 - len(unseen)):
+                    seen = dict(zip(names, numbers.tolist(), strict=True))
+                    if not all(map(math.isfinite, seen.values())):
+                        terms = ", ".join(f"{name} = {value:.4g}" for name, value in seen.items())
                         place = f"epoch {epoch}, step {at} of {per_epoch}"
                         raise DivergenceError(f"Loss is not finite in {place}: {terms}. {_good(checkpoint, curve)}")
+                unseen.clear()
             optim.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if config.clip_norm is not None:
@@ -240,7 +240,6 @@ def fit(
             for name, value in {**values, **training.metrics()}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value
             if due:
-                seen = dict(zip(values, rows[-1], strict=True))
                 rate = (number + 1) * len(index) / (time.perf_counter() - started)
                 report(Progress(epoch, config.epochs, step.index + 1, steps, seen.pop("loss"), seen, rate))
         if broken := _not_finite(network):

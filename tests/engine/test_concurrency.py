@@ -103,7 +103,7 @@ def test_identical_commands_at_the_same_time_do_every_stage_once(tmp_path: Path)
     results, log = tmp_path / "results", tmp_path / "log"
     running = [start(run, results, log, 0.03) for _ in range(3)]
     for process in running:
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 0
     assert_complete(results)
     counts = Counter(log.read_text().splitlines())
@@ -126,7 +126,7 @@ def test_kills_of_many_processes_lose_no_record_and_break_none(tmp_path: Path) -
         running[at].join()
         running[at] = start(run, results, log, 0.1)
     for process in running:
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 0
     counts = Counter(line for line in log.read_text().splitlines() if line.startswith("committed"))
     assert set(counts.values()) == {1}
