@@ -59,7 +59,7 @@ def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporte
                     waiting = False
                     break
             else:
-                if not waiting:
+                if not waiting and not reporter.shared:
                     reporter.say("  other runs are busy with what is left; waiting for them")
                 waiting = True
                 time.sleep(_WAIT)
@@ -88,7 +88,8 @@ def _settle(stage: Stage, todo: list[Stage], bench: Bench, summary: Summary) -> 
             return False
         if store.record(stage) is not None:
             reporter.number += 1
-            reporter.say(f"{reporter.counter} {stage}: done by another run meanwhile", style="dim")
+            if not reporter.shared:
+                reporter.say(f"{reporter.counter} {stage}: done by another run meanwhile", style="dim")
             return True
         if reason := store.failure(stage):
             summary.failed[stage.key] = reason

@@ -18,12 +18,22 @@ from engine.config import BenchError, suggestion
 _MOST_SEEDS = 10_000
 F = TypeVar("F", bound=Callable[..., Any])
 
+ARGUMENTS = "run_bench.arguments"
+"""Where a click context keeps the arguments of the whole command."""
 WIDTH = None if sys.stdout.isatty() else 160
 """Columns of what is printed; ``None``: as many as the terminal has."""
 
 
 class Commands(click.Group):
     """Shows a user's mistake as one message, and suggests names of sub-commands."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        """Remember the arguments for processes that are to run the same command."""
+        arguments = tuple(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        if parent is None:
+            context.meta[ARGUMENTS] = arguments
+        return context
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the sub-command.
@@ -117,7 +127,15 @@ _RUNNING = (
     results_option,
     data_option,
     click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]"),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+    click.option(
+        "--threads", type=click.IntRange(1), help="CPU threads of each process.  [default: the cores over JOBS]"
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Processes that share the stages.  [default: as many as there is work for]",
+    ),
+    click.option("--companion", is_flag=True, hidden=True),
     click.option("--retry-failed", is_flag=True, help="Run again what failed; what was interrupted continues anyway."),
     click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
 )

@@ -87,16 +87,23 @@ def plan_table(plan: Plan, guess: Estimate) -> RenderableType:
     return table
 
 
-def summary_line(plan: Plan, guess: Estimate) -> str:
-    """``12 stages to do (1 resumed), 3 done; about 4 min (nominal rates, a rough guess)``."""
+def summary_line(plan: Plan, guess: Estimate, elapsed: float | None = None) -> str:
+    """``12 stages to do (1 resumed), 3 done; about 4 min (nominal rates, a rough guess)``.
+
+    Args:
+        plan: to sum up.
+        guess: of its work.
+        elapsed: seconds that it will take, ``None`` for those of one stage after the other.
+    """
+    seconds = guess.total if elapsed is None else elapsed
     parts = [f"{len(plan.todo)} stages to do"]
     parts += [f"{plan.count('resume')} of them resumed"] if plan.count("resume") else []
     parts += [f"{plan.count('retry')} of them failed before"] if plan.count("retry") else []
     parts += [f"{plan.count('done')} done"]
     parts += [f"{plan.count('failed')} failed before (--retry-failed repeats them)"] if plan.count("failed") else []
     parts += [f"{plan.count('unsupported')} unsupported"] if plan.count("unsupported") else []
-    about = "" if guess.total < 1 else "about "
-    time = f"; {about}{duration(guess.total)} ({guess.basis})" if plan.todo else ""
+    about = "" if seconds < 1 else "about "
+    time = f"; {about}{duration(seconds)} ({guess.basis})" if plan.todo else ""
     return ", ".join(parts) + time
 
 
