@@ -52,7 +52,7 @@ def carry_out(
     """
     if threads:
         torch.set_num_threads(threads)
-    place = _device(device)
+    place = device_of(device)
     console = Console(width=width)
     reporter = Reporter(console)
     store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"))
@@ -63,7 +63,7 @@ def carry_out(
         reporter.say(note)
     reporter.say(summary_line(plan, guess))
     if only_plan:
-        console.print(plan_table(plan, guess))
+        plan_table(plan, guess).print(console)
         return 0
     summary = execute(plan, store, place, reporter)
     if not plan.todo:
@@ -77,7 +77,12 @@ def carry_out(
     return 1 if summary.failed else 0
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """The device asked for, a GPU where there is one by default.
+
+    Raises:
+        BenchError: no such device.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
