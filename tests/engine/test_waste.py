@@ -18,6 +18,10 @@ NAMES = (
     "features.npz", "weights.safetensors", "checkpoint.pt", "checkpoint-draw1.pt", "checkpoint.previous.pt", ".lock", ".lease",
     ".record.json.ab12cd34", "record.json.damaged1", "notes.txt", "scores.npz.damaged12",
 )  # fmt: skip
+KEPT = (
+    "record.json", "provenance.json", "stage.json", "checksums.json", "failure.json", "unsupported.json", "scores.npz",
+    "weights.safetensors", "notes.txt",
+)  # fmt: skip
 KINDS = ("pretrain", "features", "evaluate", "fuse")
 OLD = 1e5
 
@@ -50,20 +54,15 @@ def test_records_and_what_finished_stages_left_are_never_touched(stages, age):
         folders = []
         for key, (kind, files, parents) in zip(keys, stages, strict=False):
             content = json.dumps({"parents": [keys[i] for i in parents]}).encode()
-            folders.append(stage(results, kind, key, {one: content for one in files}, age))
+            folders.append(stage(results, kind, key, dict.fromkeys(files, content), age))
         wanted = {keys[i] for _, _, parents in stages for i in parents}
-        kept = {
-            path: path.read_bytes()
-            for folder in folders
-            for path in folder.iterdir()
-            if path.name in ("record.json", "provenance.json", "stage.json", "checksums.json", "failure.json", "notes.txt",
-                             "scores.npz", "weights.safetensors", "unsupported.json")
-            or (path.name == "features.npz" and folder.name in wanted and {"record.json", "stage.json"} & set(os.listdir(folder)))
-            or (path.name.startswith("checkpoint") and not (folder / "record.json").exists())
-        }  # fmt: skip
-        for folder in folders:  # a referring stage is known by its files only
-            if not {"record.json", "stage.json"} & set(os.listdir(folder)):
-                kept = {path: content for path, content in kept.items() if path.name != "features.npz"}
+        says = {folder: {"record.json", "stage.json"} & {path.name for path in folder.iterdir()} for folder in folders}
+        kept = {path: path.read_bytes() for folder in folders for path in folder.iterdir() if path.name in KEPT}
+        for folder in folders:
+            needed = folder.name in wanted or not all(says.values())  # a stage that says nothing may need all of them
+            unfinished = not (folder / "record.json").exists()
+            more = [*folder.glob("features.npz")] * needed + [*folder.glob("checkpoint*")] * unfinished
+            kept |= {path: path.read_bytes() for path in more}
         found = waste.find(results, now=1e9)
         assert not {one.path for one in found} & set(kept)
         waste.remove(found)
