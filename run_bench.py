@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from engine.commands import compare, data, import_weights, report, show, table
+from engine.commands import compare, data, diff, import_weights, report, reproduce, runs, show, submit, table, verify
 from engine.commands.run import run
 from engine.options import Commands, complain, listed, running
 
@@ -70,6 +70,11 @@ for _command in (
     show.list_,
     show.describe,
     data.data,
+    reproduce.reproduce,
+    diff.diff,
+    submit.submit,
+    verify.verify,
+    runs.runs,
 ):
     main.add_command(_command)
 

@@ -114,6 +114,11 @@ def complain(text: str, style: str) -> None:
 
 
 results_option = folder("--results", "results", "Folder for everything that a run writes.")
+entries_option = click.option(
+    "--entries",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of entries.  [default: leaderboard/entries of the suite]",
+)
 data_option = folder("--data", "data", "Folder of prepared data.")
 _RUNNING = (
     listed("--seeds", "0", "Seeds, each a run of its own.", seeds),
@@ -139,6 +144,30 @@ _RUNNING = (
     click.option("--retry-failed", is_flag=True, help="Run again what failed; what was interrupted continues anyway."),
     click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
 )
+
+_REPEATING = (
+    click.option("--read", "asked", multiple=True, metavar="NAME=DATA", help="Where data lie that a record names."),
+    click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:CLASS", help="A plug-in outside the suite."),
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(0, 100),
+        default=3.0,
+        show_default=True,
+        help="Points that metrics may differ by on another machine, or with other versions or threads.",
+    ),
+    click.option(
+        "--into", type=click.Path(path_type=Path, file_okay=False), help="Empty folder to repeat in, which is kept."
+    ),
+    results_option,
+    data_option,
+    click.option("--device", help="cpu, cuda, cuda:1 …  [default: the CPU or GPU of the record]"),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: those of the record]"),
+)
+
+
+def repeating(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of commands that repeat records."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_REPEATING), command)
 
 
 def running(command: Callable[..., Any]) -> Callable[..., Any]:

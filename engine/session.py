@@ -59,7 +59,7 @@ def carry_out(
     Raises:
         BenchError: no such device.
     """
-    place = _device(device)
+    place = device_of(device)
     console = Console(width=width)
     reporter = RelayReporter(console) if companion else Reporter(console)
     store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"), retry_failed and not companion)
@@ -82,7 +82,7 @@ def carry_out(
         reporter.say(note)
     reporter.say(summary_line(plan, guess, elapsed))
     if only_plan:
-        console.print(plan_table(plan, guess))
+        plan_table(plan, guess).print(console)
         return 0
     reporter.shared = processes > 1
     arguments = click.get_current_context().meta[ARGUMENTS] if reporter.shared else ()
@@ -103,7 +103,12 @@ def carry_out(
     return 1 if failed else 0
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """The device asked for, a GPU where there is one by default.
+
+    Raises:
+        BenchError: no such device.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)

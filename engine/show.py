@@ -15,6 +15,7 @@ from rich.text import Text
 
 from engine.config import BenchError, Overrides
 from engine.estimate import Estimate
+from engine.long_table import LongTable
 from engine.plan import Plan
 from engine.progress import duration
 from engine.registry import KINDS, ROOT, Plugin, locate, match, scan
@@ -65,14 +66,13 @@ def description(name: str) -> RenderableType:
     return Group(*parts)
 
 
-def plan_table(plan: Plan, guess: Estimate) -> RenderableType:
+def plan_table(plan: Plan, guess: Estimate) -> LongTable:
     """Every stage of a plan with its state and the time it will take."""
-    table = _table("", "stage", "method", "protocol", "data", "stream", "seed", "encoder", "key", "state", "time")
+    table = LongTable("stage", "method", "protocol", "data", "stream", "seed", "encoder", "key", "state", "time")
     for job in plan.jobs:
         labels = job.stage.labels
         seconds = guess.seconds.get(job.stage.key)
-        _add(
-            table,
+        table.add(
             job.stage.kind,
             labels.method,
             labels.protocol,
@@ -81,8 +81,9 @@ def plan_table(plan: Plan, guess: Estimate) -> RenderableType:
             str(labels.seed),
             labels.encoder,
             job.stage.key,
-            Text(f"{job.state}: {job.reason}" if job.reason else job.state, style=_STYLES[job.state]),
+            f"{job.state}: {job.reason}" if job.reason else job.state,
             "" if seconds is None else duration(seconds),
+            state=_STYLES[job.state],
         )
     return table
 

@@ -15,7 +15,8 @@ from engine.records import DamagedError, Labels, read_record
 _DEFINITION = ("plugin", "version", "preset", "config", "source")
 """Parts of an evaluation's identity that make its definition."""
 
-Status = Literal["done", "failed", "unsupported", "pending"]
+Status = Literal["done", "failed", "unsupported", "pending", "submitted", "verified"]
+"""The last two are of entries: numbers of others, as they came, or repeated here."""
 
 
 class _Note(BaseModel):
@@ -73,7 +74,16 @@ class Run:
 
 def collect(results: Path) -> list[Run]:
     """All evaluations under ``results/runs``, finished or not, sorted by key; nothing is fine."""
-    stages = {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+    return evaluations(read_stages(results))
+
+
+def read_stages(results: Path) -> dict[str, Stage]:
+    """All stages under ``results/runs`` by key, finished or not."""
+    return {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+
+
+def evaluations(stages: Mapping[str, Stage]) -> list[Run]:
+    """The evaluations among some stages, sorted by key."""
     origins: dict[str, str] = {}
     return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind in ("evaluate", "fuse")]
 
