@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from engine.config import BenchError, Config, Overrides, as_dict, resolve, suggestion
+from engine.config import BenchError, Config, Overrides, as_dict, identifying, resolve, suggestion
 from engine.registry import Kind, Plugin, locate, match
 
 DEFAULT_ENCODER = "stgcn"
@@ -48,7 +48,7 @@ class Choice:
             "plugin": self.plugin.name,
             "version": self.plugin.load().version,
             "preset": self.preset,
-            "config": as_dict(self.config),
+            "config": identifying(self.config),
         }
         return identity | ({"source": self.plugin.source} if self.plugin.source else {})
 

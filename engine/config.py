@@ -24,16 +24,18 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
 
-def knob(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:
+def knob(default: Any, doc: str, *, unit: str = "", late: bool = False, **limits: Any) -> Any:
     """Declare a config field.
 
     Args:
         default: the published value (recipe ``paper``, budget ``full``).
         doc: one line that says what the value is and names its source.
         unit: unit of the value, if it has one.
+        late: added after records were made whose keys do not hold it: part of a key only where it is not the default.
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    return Field(default, description=f"{doc} [{unit}]" if unit else doc, **limits)
+    extra = {"json_schema_extra": {"late": True}} if late else {}
+    return Field(default, description=f"{doc} [{unit}]" if unit else doc, **extra, **limits)
 
 
 def native_precision() -> Literal["float32", "bf16"]:
@@ -168,3 +170,15 @@ def digest(value: Any) -> str:
 def as_dict(config: Config) -> dict[str, Any]:
     """Plain JSON values of a config."""
     return config.model_dump(mode="json")
+
+
+def identifying(config: Config) -> dict[str, Any]:
+    """What of a config enters keys: :func:`as_dict` without ``late`` settings that have their default."""
+    values = as_dict(config)
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("late") and value == field.default:
+            del values[name]
+        elif isinstance(value, Config):
+            values[name] = identifying(value)
+    return values
