@@ -66,8 +66,9 @@ class Semi(Finetune):
 
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """Raw coordinates have no weights to train, but may stand in for a frozen encoder."""
-        definition = Linear(self.config.linear) if self.config.frozen else super()
-        return definition.supports(method, has_projector, train_clips)
+        if self.config.frozen:
+            return Linear(self.config.linear).supports(method, has_projector, train_clips)
+        return super().supports(method, has_projector, train_clips)
 
     def features(self) -> FeatureConfig:
         """What the classifier of a frozen encoder reads."""
