@@ -34,7 +34,7 @@ def knob(default: Any, doc: str, *, unit: str = "", late: bool = False, **limits
         late: added after records were made whose keys do not hold it: part of a key only where it is not the default.
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    marked = {"late": True} if late else None
+    marked: dict[str, Any] | None = {"late": True} if late else None
     return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=marked, **limits)
 
 

@@ -60,7 +60,8 @@ class ActCLRConfig(MomentumMethodConfig):
         ("mats",), "mats: one motion-adaptive branch (Eq. 7, 8); q, t, m: the released code's three"
     )
     region: Literal["non_actionlet", "full", "full_noise", "full_mix"] = knob(
-        "non_actionlet", "where T_non acts: beside the actionlet, or everywhere with all, its noise or its mix (Table 7)"
+        "non_actionlet",
+        "where T_non acts: beside the actionlet, or everywhere with all, its noise or its mix (Table 7)",
     )
     adain: Literal["length", "moments", "off"] = knob(
         "length", "style swap: bone lengths (code), mean and deviation (Eq. 6), or none"
@@ -228,7 +229,7 @@ class ActCLR(SkeletonCLR):
         return style_swap(view, shift, self.context.layout, self.context.stream, self.config.adain)
 
     def student(self, inside: Tensor, outside: Tensor, mask: Tensor, everywhere: bool) -> Tensor:
-        """Similarities (N, K) to the queue of the clip that is ``inside`` in the actionlet, ``outside`` (or that everywhere)."""
+        """Similarities (N, K) to the queue of the clip that is ``inside`` in the actionlet and ``outside`` elsewhere or everywhere."""
         region = torch.zeros_like(mask) if everywhere else mask
         blend = from_storage(resize_time(region, inside.shape[2])[..., None])  # (N, 1, T, V, M)
         maps = self.online.encoder(blend * inside + (1 - blend) * outside)

@@ -138,12 +138,12 @@ class HiCLR(SkeletonCLR):
             "the first branch teaches all": {"hierarchy.teacher": "base"},
             "half the weight": {"hierarchy.weights": (0.25, 0.25)},
             "twice the weight": {"hierarchy.weights": (1.0, 1.0)},
-            "without it": {"hierarchy.weights": (0.0, 0.0)},
+            "without the hierarchical loss": {"hierarchy.weights": (0.0, 0.0)},
         },
         "stop_gradient": {
-            "to the teacher": {},
-            "nowhere": {"hierarchy.stop_gradient": "none"},
-            "to the student": {"hierarchy.stop_gradient": "student"},
+            "stopped to the teacher": {},
+            "not stopped": {"hierarchy.stop_gradient": "none"},
+            "stopped to the student": {"hierarchy.stop_gradient": "student"},
         },
         "nnm": {
             "neighbours of all branches": {},
