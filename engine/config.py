@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -101,7 +101,7 @@ def resolve(cls: type[ConfigT], *tables: Overrides, owner: str = "") -> ConfigT:
             *parents, leaf = path.split(".")
             for part in parents:
                 node = node[part]
-            node[leaf] = _parse(value)
+            node[leaf] = _parse(value, _annotation(cls, path))
     try:
         return cls.model_validate(nested)
     except ValidationError as error:
@@ -139,8 +139,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
-def _parse(value: Any) -> Any:
-    if not isinstance(value, str):
+def _annotation(cls: type[BaseModel], path: str) -> Any:
+    name, _, rest = path.partition(".")
+    inner: Any = cls.model_fields[name].annotation
+    return _annotation(inner, rest) if rest else inner
+
+
+def _parse(value: Any, annotation: Any) -> Any:
+    if not isinstance(value, str) or value in get_args(annotation):  # "none" is a word where the setting knows it
         return value
     try:
         return json.loads(value)

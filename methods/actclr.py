@@ -229,7 +229,7 @@ class ActCLR(SkeletonCLR):
         return style_swap(view, shift, self.context.layout, self.context.stream, self.config.adain)
 
     def student(self, inside: Tensor, outside: Tensor, mask: Tensor, everywhere: bool) -> Tensor:
-        """Similarities (N, K) to the queue of the clip that is ``inside`` in the actionlet and ``outside`` elsewhere or everywhere."""
+        """Similarities (N, K) to the queue of a clip: ``inside`` in the actionlet, ``outside`` elsewhere or everywhere."""
         region = torch.zeros_like(mask) if everywhere else mask
         blend = from_storage(resize_time(region, inside.shape[2])[..., None])  # (N, 1, T, V, M)
         maps = self.online.encoder(blend * inside + (1 - blend) * outside)

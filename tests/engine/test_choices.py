@@ -113,3 +113,11 @@ def test_a_plugin_that_takes_no_part_is_refused():
         assign([("linaer", "lr", "1")], [TINY, locate("protocols", "linear")])
     with pytest.raises(BenchError, match=r"--set aimclr\.d3m=false"):
         assign([("aimclr", "d3m", "false")], [TINY])
+
+
+def test_none_is_a_word_where_a_setting_knows_it_and_nothing_elsewhere():
+    def resolved(name, changes):
+        return choose(locate("methods", name), "", Settings("paper", "full", (), {name: changes})).config
+
+    assert resolved("hiclr", {"hierarchy.stop_gradient": "none"}).hierarchy.stop_gradient == "none"
+    assert resolved("actclr", {"distill.topk": "none"}).distill.topk is None
