@@ -119,13 +119,13 @@ def _extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: G
         if config.augment:
             batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
         batch = to_stream(batch, context.stream, context.layout)
-        features = _pooled(method, method.encoder(batch), config.space)
+        features = pooled(method, method.encoder(batch), config.space)
         if features is None:
             raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
         yield features
 
 
-def _pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
+def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
     """Features (N, D) of maps (N, M, D, T', V); ``None`` where the method does not have that space."""
     if space == "encoder":
         return method.encoder.pool(maps)

@@ -131,7 +131,9 @@ def _title(filled: FilledAblation) -> str:
 
 def _note(filled: FilledAblation) -> str:
     said = {number.source: number.place for one in filled.reported for number in one.numbers.values()}
-    parts = [f"Reported by {source}, {place}." for source, place in said.items()]
+    recipes = {one.cell.bench.recipe for one in filled.lines[filled.table.full] if one.cell}
+    parts = [f"Recipe {recipe} where a row does not name another." for recipe in recipes]
+    parts += [f"Reported by {source}, {place}." for source, place in said.items()]
     marked = {n.note: n for one in filled.reported for n in one.numbers.values() if n.mark}
     parts += [f"? {number.variant}: {number.mark}, {one_line(note)}." for note, number in marked.items()]
     if any(one.same and one.row is not filled.table.rows[filled.table.full] for line in filled.lines for one in line):

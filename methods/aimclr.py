@@ -79,7 +79,7 @@ class AimCLR(SkeletonCLR):
             "without NNM": {"nnm.on": False},
             "without EADM, D3M": {"eadm.on": False, "d3m": False},
             "without EADM, NNM": {"eadm.on": False, "nnm.on": False},
-            "without D3M, NNM": {"d3m": False, "nnm.on": False},
+            # Without D3M and NNM nothing reads what EADM leaves.
             "without all three": {"eadm.on": False, "d3m": False, "nnm.on": False},
         }
     }

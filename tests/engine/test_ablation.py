@@ -38,7 +38,9 @@ def test_declared_rows_fit_and_differ(name: str) -> None:
     found: dict[str, list[str]] = {}
     for variant in table.variants:
         configs = [
-            resolve(classes[0].Config, classes[0].recipes.get(variant.recipe, {}), variant.overrides.get(table.plugin, {})),
+            resolve(
+                classes[0].Config, classes[0].recipes.get(variant.recipe, {}), variant.overrides.get(table.plugin, {})
+            ),
             *(resolve(cls.Config, variant.protocols) for cls in classes[1:]),
         ]
         found.setdefault(digest([identifying(config) for config in configs]), []).append(variant.name)
