@@ -95,7 +95,8 @@ class EncoderContext:
         layout: skeleton layout.
         stream: stream that the encoder reads; convert after augmenting.
         seed: seed of this stage and draw.
-        train: runs the engine's loop (schedule, precision, checkpoint after every epoch, resuming bit for bit).
+        train: runs the engine's loop (schedule, precision, checkpoint after every epoch, resuming bit for bit), and returns the
+            scores of the test clips by the last epoch's weights.
     """
 
     encoder: Encoder
@@ -106,7 +107,7 @@ class EncoderContext:
     layout: Layout
     stream: str
     seed: int
-    train: Callable[[NetworkTraining], None]
+    train: Callable[[NetworkTraining], Tensor]
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,11 @@ class Protocol(ABC, Generic[ContextT]):
     def needs_attention(self) -> bool:
         """Whether it pools by :meth:`methods.base.Method.attention`, which not every method has."""
         return self.needs == "features" and self.features().space in ("actionlet", "non_actionlet")
+
+    @classmethod
+    def version_under(cls, config: Any) -> int:
+        """The version that a config runs: of a protocol that runs others, theirs counts, too."""
+        return cls.version
 
     def features(self) -> FeatureConfig:
         """The features it reads."""
