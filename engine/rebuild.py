@@ -75,6 +75,10 @@ def _stage(record: Record, parents: Sequence[Stage], asked: Mapping[str, str], o
     data = _part(record, "data", dict)
     if set(data) != {"name", "digest"} or not all(isinstance(text, str) for text in data.values()):
         raise BenchError(f"{_name(record)}: data in the identity should be a name and a digest, not {data!r}.")
+    if labels.source and not parents:
+        raise BenchError(
+            f"{_name(record)}: it names the source {labels.source!r}, and no parent that was trained there."
+        )
     source = parents[0].data.asked if labels.source else ""
     if record.kind == "features":
         if not parents:

@@ -134,3 +134,11 @@ def test_a_plugin_that_takes_no_part_is_refused():
     ):
         with pytest.raises(BenchError, match=rf"--set {name}\.x=1: {name} takes no part in this run; .*{option}"):
             assign([(name, "x", "1")], [TINY, locate("protocols", "fusion")][: 1 + (name != "ensemble")])
+
+
+def test_none_is_a_word_where_a_setting_knows_it_and_nothing_elsewhere():
+    def resolved(name, changes):
+        return choose(locate("methods", name), "", Settings("paper", "full", (), {name: changes})).config
+
+    assert resolved("hiclr", {"hierarchy.stop_gradient": "none"}).hierarchy.stop_gradient == "none"
+    assert resolved("actclr", {"distill.topk": "none"}).distill.topk is None
