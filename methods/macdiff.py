@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from datasets.clips import from_storage, to_storage
+from datasets.clips import to_storage
 from datasets.resized import ResizedConfig, resized
 from encoders.base import Encoder
+from encoders.bodies import bodies_of
 from encoders.skeleton_transformer import patchify, unpatchify
 from engine.config import TrainConfig, knob
 from methods.base import Context, Method, MethodConfig, Step
@@ -196,6 +198,28 @@ class MacDiff(Method):
             return made.error.mean()
         hidden = made.seen.hidden()
         return (made.error * hidden).sum() / hidden.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def generate(self, clips: Tensor, noise_levels: Sequence[int], calls: int, generator: Generator) -> dict[str, Tensor]:
+        """Clips denoised in one step from ``noise_levels``, and sampled by DDIM; the condition is seen through a mask."""
+        bodies = bodies_of(clips, self.context.layout, skip_absent=True)
+        clean = patchify(self.standardise(bodies.x), self.encoder.temporal_stride)
+        condition = self.condition(glimpse(self.encoder, bodies.x, self.config.mask, generator))
+
+        def predict(noisy: Tensor, t: Tensor) -> Tensor:
+            return self.predict(noisy, condition, t)
+
+        made: dict[str, Tensor] = {}
+        for level in noise_levels:
+            t = torch.full((len(clean),), level, device=clean.device)
+            noisy = self.diffusion.noised(clean, draw_noise(clean, generator), t)
+            made[f"one step from t = {level}"] = self.diffusion.denoised(noisy, predict(noisy, t), t)
+        made[f"DDIM, {calls} steps"] = self.diffusion.sample(predict, draw_noise(clean, generator), calls)
+        frames = clips.shape[2]
+        unfolded = {
+            name: bodies.maps(self.standardise.back(unpatchify(patches, frames))) for name, patches in made.items()
+        }
+        return {name: maps.permute(0, 2, 3, 4, 1) for name, maps in unfolded.items()}
 
     def metrics(self) -> dict[str, Tensor]:
         """Effective rank of the batch's features: at most clips in a batch, or feature width."""
