@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from engine.commands import compare, data, import_weights, report, show, table
+from engine.commands import compare, data, generate, import_weights, report, show, table
 from engine.commands.run import run
 from engine.options import Commands, complain, listed, running
 
@@ -66,6 +66,7 @@ for _command in (
     report.report,
     compare.compare,
     table.table,
+    generate.generate,
     import_weights.import_weights,
     show.list_,
     show.describe,

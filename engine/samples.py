@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,46 @@ from torch import Generator
 
 from datasets.clips import ClipSet, to_storage
 from engine.bench import Bench, stage_seed
+from engine.choices import parse_name
 from engine.config import BenchError
+from engine.plan import Plan
+from engine.registry import find, names
 from engine.stages import Stage
 from engine.store import write_arrays
 from engine.train import seed_of
+from methods.base import Method
+
+
+def pretraining(plan: Plan, method: str) -> tuple[Plan, list[Stage]]:
+    """What of a plan trains a method that generates, and the stages that hold it afterwards.
+
+    Args:
+        plan: of any protocol on features.
+        method: as on the command line.
+
+    Raises:
+        BenchError: the method generates nothing, or cannot run on the encoder.
+    """
+    plugin, _ = parse_name("methods", method)
+    if plugin.load().generate is Method.generate:
+        known = ", ".join(name for name in names("methods") if find("methods", name).generate is not Method.generate)
+        raise BenchError(f"{plugin.name} generates no clips. Methods that do: {known}.")
+    found: dict[str, Stage] = {}
+    needed: set[str] = set()
+    for job in plan.jobs:
+        lineage = _lineage(job.stage)
+        if lineage and lineage[0].choice.plugin.name == plugin.name:
+            if job.state == "unsupported":
+                raise BenchError(job.reason)
+            found.setdefault(lineage[0].key, lineage[0])
+            needed.update(stage.key for stage in lineage)
+    return replace(plan, jobs=tuple(job for job in plan.jobs if job.stage.key in needed)), list(found.values())
+
+
+def _lineage(stage: Stage) -> list[Stage]:
+    """The pre-training behind a stage, then the ones that it starts from."""
+    own = [stage] if stage.kind == "pretrain" else []
+    return own + [earlier for parent in stage.parents for earlier in _lineage(parent)]
 
 
 def sample(stage: Stage, bench: Bench, count: int, noise_levels: Sequence[int], calls: int, path: Path) -> None:
@@ -31,15 +68,13 @@ def sample(stage: Stage, bench: Bench, count: int, noise_levels: Sequence[int], 
             (names), and ``parents`` and ``sides`` of the joints.
 
     Raises:
-        BenchError: the method generates nothing, or what it generates is not finite.
+        BenchError: what it generates is not finite.
     """
     split, method = bench.split(stage), bench.method(stage).eval()
     index = one_per_class(split.test, count)
     clips = split.test.subset(index)
     generator = Generator(bench.device).manual_seed(seed_of(stage_seed(stage), "samples"))
     made = method.generate(clips.clips, noise_levels, calls, generator)
-    if not made:
-        raise BenchError(f"{stage.choice.plugin.name} generates no clips; methods that do: igm, macdiff.")
     versions = {"real": clips.clips} | made
     stacked = np.stack([to_storage(version).cpu().numpy() for version in versions.values()])
     if not np.isfinite(stacked).all():

@@ -133,7 +133,9 @@ class Method(nn.Module, ABC):
     def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
         """Named scalar losses of one batch of stream views; the trainer minimises their sum."""
 
-    def generate(self, clips: Tensor, noise_levels: Sequence[int], calls: int, generator: Generator) -> dict[str, Tensor]:
+    def generate(
+        self, clips: Tensor, noise_levels: Sequence[int], calls: int, generator: Generator
+    ) -> dict[str, Tensor]:
         """Clips as the method's generative model makes them; nothing for methods without one. Called in evaluation mode.
 
         Args:

@@ -21,7 +21,8 @@ class DiffusionConfig(Config):
     )
     tau: float = knob(1.0, "inverse_cosine: bend; -1 is the cosine schedule (MacDiff paper, Table 8)")
     target: Literal["noise", "clean", "velocity"] = knob(
-        "noise", "what the generator predicts: the noise (IGM poster), the clean clip, or v (MacDiff supplement, Table 2)"
+        "noise",
+        "what the generator predicts: the noise (IGM poster), the clean clip, or v (MacDiff supplement, Table 2)",
     )
 
 

@@ -18,7 +18,8 @@ def coding_length(z: Tensor, distortion: float) -> Tensor:
     count, dim = z.shape
     gram = z @ z.T if count < dim else z.T @ z
     inside = torch.eye(len(gram), device=z.device) + dim / (count * distortion) * gram
-    return (count + dim) / 2 * torch.linalg.slogdet(inside).logabsdet
+    length: Tensor = (count + dim) / 2 * torch.linalg.slogdet(inside).logabsdet
+    return length
 
 
 def coding_series(z: Tensor, distortion: float, order: int) -> Tensor:
@@ -39,11 +40,11 @@ def coding_series(z: Tensor, distortion: float, order: int) -> Tensor:
 def effective_rank(z: Tensor) -> Tensor:
     """RankMe (Garrido et al., ICML 2023) of centred rows (m, d): exponential of the entropy of the singular values."""
     values = torch.linalg.svdvals(z - z.mean(dim=0))
-    shares = values / values.sum().clamp(min=1e-12)
+    shares: Tensor = values / values.sum().clamp(min=1e-12)
     return torch.exp(-torch.xlogy(shares, shares).sum())
 
 
 def participation_ratio(z: Tensor) -> Tensor:
     """(sum s^2)^2 / sum s^4 over the singular values s of centred rows (m, d)."""
-    values = torch.linalg.svdvals(z - z.mean(dim=0)) ** 2
+    values: Tensor = torch.linalg.svdvals(z - z.mean(dim=0)) ** 2
     return values.sum() ** 2 / (values**2).sum().clamp(min=1e-12)

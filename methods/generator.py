@@ -1,4 +1,4 @@
-"""The conditional generator of MacDiff and IGM: a transformer whose norms are modulated by condition and time (igm.md 1.4, 1.5)."""
+"""The generator of MacDiff and IGM: a transformer with norms modulated by condition and time (igm.md 1.4, 1.5)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ModulatedBlock(nn.Module):
         return x + self.perceptron(self.norm_perceptron(x, condition, time))  # type: ignore[no-any-return]
 
 
-class Generator(nn.Module):
+class PatchGenerator(nn.Module):
     """Noisy patches, a condition for each, and the time step in; its prediction for every patch out.
 
     Args:

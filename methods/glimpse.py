@@ -18,7 +18,10 @@ class MaskConfig(Config):
     """How much is hidden."""
 
     ratio: float = knob(
-        0.9, "share of tokens without which the condition is made (MacDiff paper, Table 7; for IGM our choice)", ge=0, lt=1
+        0.9,
+        "share of tokens without which the condition is made (MacDiff paper, Table 7; for IGM our choice)",
+        ge=0,
+        lt=1,
     )
     cells: float = knob(
         0.5,
@@ -60,7 +63,9 @@ class Glimpse:
         return everywhere.scatter(1, self.kept, False)
 
 
-def glimpse(encoder: Encoder, bodies: Tensor, config: MaskConfig, generator: Generator, extra: Tensor | None = None) -> Glimpse:
+def glimpse(
+    encoder: Encoder, bodies: Tensor, config: MaskConfig, generator: Generator, extra: Tensor | None = None
+) -> Glimpse:
     """Encode single bodies (B, T, V, 3) of which a random part is hidden, another one for every body.
 
     A transformer leaves hidden tokens out. Other encoders get cells set to zero, encode everything, and the tokens that

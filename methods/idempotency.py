@@ -24,7 +24,9 @@ class IdempotencyConfig(Config):
     spectral: float = knob(
         0.1, "weight of the repulsion that the paper leaves to generation; without it rank collapsed (our choice)", ge=0
     )
-    ramp_epochs: int = knob(20, "epochs in which the three weights grow from 0, as the generator must learn first (our choice)", ge=0)
+    ramp_epochs: int = knob(
+        20, "epochs in which the three weights grow from 0, as the generator must learn first (our choice)", ge=0
+    )
     centre: Literal["batch", "none"] = knob(
         "batch", "centre and scale features over the batch; raw ones are all alike, cosine .998 (our choice)"
     )
@@ -35,12 +37,17 @@ class IdempotencyConfig(Config):
     )  # fmt: skip
     below_step: int = knob(1000, "use only clips generated from noise steps below this one (all: our choice)", ge=1)
     clip: float = knob(5.0, "largest generated coordinate, in standard deviations (our choice)", gt=0)
-    stop_gradient: Literal["none", "target"] = knob("none", "feature constraint: the clip's own feature follows, or not (our choice)")
+    stop_gradient: Literal["none", "target"] = knob(
+        "none", "feature constraint: the clip's own feature follows, or not (our choice)"
+    )
     noisy_feature: bool = knob(
-        False, "show the second pass z_t', t and t' as the poster writes it; alone it leaks the answer (our choice: off)"
+        False,
+        "show the second pass z_t', t and t' as the poster writes it; alone it leaks the answer (our choice: off)",
     )
     feature_from: int = knob(700, "noisy_feature: least step t' (our choice: little of the answer is left there)", ge=0)
-    distance: Literal["cross_entropy", "squared"] = knob("cross_entropy", "of the two distributions (our choice: as the group's PCM3)")
+    distance: Literal["cross_entropy", "squared"] = knob(
+        "cross_entropy", "of the two distributions (our choice: as the group's PCM3)"
+    )
     tau_target: float = knob(0.05, "temperature of the clip's similarities (our choice: PCM3's)", gt=0)
     tau_generated: float = knob(0.1, "temperature of the generated clip's similarities (our choice: PCM3's)", gt=0)
 
@@ -90,7 +97,7 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 def ramp(step: Step, epochs: int) -> float:
     """Share of a weight that grows linearly over the first ``epochs``."""
-    return min(1.0, step.index * step.epochs / (step.steps * epochs)) if epochs else 1.0
+    return min(1.0, (step.index + 1) * step.epochs / (step.steps * epochs)) if epochs else 1.0
 
 
 class NoisyFeature(nn.Module):
@@ -100,7 +107,9 @@ class NoisyFeature(nn.Module):
         super().__init__()
         dim, code = encoder.dim, time_code(torch.zeros(1)).shape[1]
         self.feature = nn.Linear(dim, dim)
-        self.times = nn.ModuleList(nn.Sequential(nn.Linear(code, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(2))
+        self.times = nn.ModuleList(
+            nn.Sequential(nn.Linear(code, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(2)
+        )
         self.film = None if isinstance(encoder, SkeletonTransformer) else nn.Linear(2 * dim, 2 * dim)
 
     def tokens(self, pooled: Tensor, t: Tensor, diffusion: Diffusion, least: int, generator: Generator) -> Tensor:

@@ -5,6 +5,8 @@ The paper's body was not accessible: what its poster and notes on it do not say 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from engine.config import knob
@@ -28,8 +30,12 @@ class IGMConfig(MacDiffConfig):
     """IGM's settings: those of masked diffusion, the adapter, and idempotency."""
 
     generator: GeneratorConfig = knob(GeneratorConfig(), "generator")
-    error_on: str = knob("all", "places whose error counts: all, or places seen would be generated untrained (our choice)")
-    uniformity: float = knob(0.0, "weight of the squared cosines among a body's tokens (MacDiff's; 0: our choice)", ge=0)
+    error_on: Literal["hidden", "all"] = knob(
+        "all", "places whose error counts: all, or places seen would be generated untrained (our choice)"
+    )
+    uniformity: float = knob(
+        0.0, "weight of the squared cosines among a body's tokens (MacDiff's; 0: our choice)", ge=0
+    )
     adapter: AdapterConfig = knob(AdapterConfig(), "adapter h between encoder and generator")
     idempotency: IdempotencyConfig = knob(IdempotencyConfig(), "constraints on features of generated clips")
 

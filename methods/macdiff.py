@@ -19,8 +19,7 @@ from engine.config import TrainConfig, knob
 from methods.base import Context, Method, MethodConfig, Step
 from methods.diffusion import Diffusion, DiffusionConfig, draw_noise, draw_steps
 from methods.entropy import effective_rank
-from methods.generator import GeneratorConfig
-from methods.generator import Generator as PatchGenerator
+from methods.generator import GeneratorConfig, PatchGenerator
 from methods.glimpse import Glimpse, MaskConfig, glimpse
 
 TRAIN = TrainConfig(
@@ -50,7 +49,9 @@ class MacDiffConfig(MethodConfig):
     train: TrainConfig = knob(TRAIN, "training loop (released MacDiff; for IGM our choice)")
     view: ResizedConfig = knob(ResizedConfig(), "augmentation (MacDiff; IGM's is unknown: our choice)")
     noise: float = knob(0.005, "deviation of the noise on what the encoder sees (released MacDiff)", unit="m", ge=0)
-    target: Literal["same", "other"] = knob("same", "what is generated: the view that the encoder sees, or another one of the clip")
+    target: Literal["same", "other"] = knob(
+        "same", "what is generated: the view that the encoder sees, or another one of the clip"
+    )
     persons: Literal["first", "all"] = knob("first", "bodies trained on (released MacDiff: the first)")
     mask: MaskConfig = knob(MaskConfig(), "what is hidden from the encoder")
     condition: Literal["local", "global"] = knob(
@@ -134,7 +135,9 @@ class MacDiff(Method):
     @classmethod
     def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:
         """Every patch of the generator has its place in the encoder's maps."""
-        return None if encoder.local else "generation is conditioned on maps of joints, which this encoder does not make"
+        return (
+            None if encoder.local else "generation is conditioned on maps of joints, which this encoder does not make"
+        )
 
     @property
     def encoder(self) -> Encoder:
@@ -200,7 +203,9 @@ class MacDiff(Method):
         return (made.error * hidden).sum() / hidden.sum().clamp(min=1)
 
     @torch.no_grad()
-    def generate(self, clips: Tensor, noise_levels: Sequence[int], calls: int, generator: Generator) -> dict[str, Tensor]:
+    def generate(
+        self, clips: Tensor, noise_levels: Sequence[int], calls: int, generator: Generator
+    ) -> dict[str, Tensor]:
         """Clips denoised in one step from ``noise_levels``, and sampled by DDIM; the condition is seen through a mask."""
         bodies = bodies_of(clips, self.context.layout, skip_absent=True)
         clean = patchify(self.standardise(bodies.x), self.encoder.temporal_stride)

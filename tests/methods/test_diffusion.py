@@ -12,7 +12,7 @@ from encoders.base import parameter_count
 from engine.config import resolve
 from methods.diffusion import Diffusion, DiffusionConfig, signal_shares
 from methods.entropy import coding_length, coding_series, effective_rank, participation_ratio
-from methods.generator import Adapter, AdapterConfig, Generator, GeneratorConfig, ModulatedNorm, time_code
+from methods.generator import Adapter, AdapterConfig, GeneratorConfig, ModulatedNorm, PatchGenerator, time_code
 
 STEPS = (0, 1, 10, 50, 100, 250, 500, 750, 900, 950, 990)
 SHARES = {
@@ -79,7 +79,7 @@ def test_sampling_of_a_gaussian_keeps_its_deviation() -> None:
 
 def test_generator_has_the_released_size() -> None:
     for depth, count in ((3, 3_379_468), (5, 5_618_444)):
-        generator = Generator(GeneratorConfig(depth=depth), 30, 25, 12, 256)
+        generator = PatchGenerator(GeneratorConfig(depth=depth), 30, 25, 12, 256)
         assert parameter_count(generator) == count
         assert parameter_count(generator.blocks[0]) == 1_119_488
 
@@ -102,7 +102,7 @@ def test_modulation_by_time_and_condition() -> None:
 
 
 def test_generator_starts_without_modulation() -> None:
-    generator = Generator(GeneratorConfig(dim=8, depth=2, heads=2), 3, 5, 12, 4)
+    generator = PatchGenerator(GeneratorConfig(dim=8, depth=2, heads=2), 3, 5, 12, 4)
     noisy, t = torch.randn(2, 3, 5, 12), torch.tensor([3, 900])
     plain = generator(noisy, torch.zeros(2, 15, 4), t)
     torch.testing.assert_close(generator(noisy, torch.randn(2, 15, 4), t.flip(0)), plain)
@@ -131,11 +131,10 @@ def test_adapter_without_effect() -> None:
 def test_raw_similarity_does_nothing_on_normalised_tokens_and_cosine_raises_the_rank() -> None:
     structured = torch.randn(75, 256) @ torch.diag(0.95 ** torch.arange(256)) @ torch.randn(256, 256) / 16
     tokens = F.layer_norm(structured, (256,))[None]
-    ranks = []
     with torch.no_grad():
         raw = Adapter(AdapterConfig(similarity="raw"), 256)(tokens)
-        for eta in (0.0, 0.5, 1.0, 2.0):
-            ranks.append(float(effective_rank(Adapter(AdapterConfig(eta=eta), 256)(tokens)[0])))
+        made = [Adapter(AdapterConfig(eta=eta), 256)(tokens)[0] for eta in (0.0, 0.5, 1.0, 2.0)]
+    ranks = [float(effective_rank(each)) for each in made]
     torch.testing.assert_close(raw, tokens, rtol=1e-3, atol=1e-3)
     assert ranks == sorted(ranks)
     assert ranks[-1] > ranks[0] + 1
