@@ -47,7 +47,20 @@ class IGM(MacDiff):
     Config = IGMConfig
     config: IGMConfig
     cost = 9.0
-    budgets = {"quick": {**QUICK, "idempotency.ramp_epochs": 2}}
+    budgets = {
+        "quick": {
+            **QUICK,
+            "target": "other",
+            "persons": "all",
+            "mask.ratio": 0.7,
+            "mask.cells": 0.0,
+            "idempotency.feature": 1.0,
+            "idempotency.distribution": 1.0,
+            "idempotency.spectral": 0.5,
+            "idempotency.ramp_epochs": 1,
+        }
+    }
+    tuned = {"quick:synthetic": {"train.epochs": 8, "train.lr": 2e-3}}
     presets = {
         # The formulas as written, without our safeguards: no masking, no repulsion, and f(x0, z_t', t, t').
         "literal": {

@@ -36,7 +36,7 @@ QUICK = {
     "train.precision": "auto",
     "train.recalibrate": True,
     "generator.dim": 64,
-    "generator.depth": 2,
+    "generator.depth": 1,
     "generator.heads": 2,
     "generator.ratio": 2,
 }
