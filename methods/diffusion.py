@@ -95,6 +95,35 @@ class Diffusion(nn.Module):
         return x
 
 
+class Standardise(nn.Module):
+    """Coordinates in standard deviations; mean and deviation per axis are gathered over the first epoch and kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums: Tensor
+        self.register_buffer("sums", torch.zeros(3, 3))  # count, sum, sum of squares
+
+    def observe(self, bodies: Tensor) -> None:
+        """Take bodies (B, T, V, 3) into account."""
+        x = bodies.detach().flatten(0, 2)
+        self.sums += torch.stack([torch.full_like(x[0], len(x)), x.sum(dim=0), (x**2).sum(dim=0)])
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        count, total, squares = self.sums
+        mean = total / count.clamp(min=1)
+        return mean, (squares / count.clamp(min=1) - mean**2).clamp(min=1e-8).sqrt()
+
+    def forward(self, bodies: Tensor) -> Tensor:
+        """Bodies of the stream's unit -> standard deviations."""
+        mean, deviation = self._moments()
+        return (bodies - mean) / deviation
+
+    def back(self, bodies: Tensor) -> Tensor:
+        """The inverse."""
+        mean, deviation = self._moments()
+        return bodies * deviation + mean
+
+
 def draw_steps(count: int, below: int, generator: Generator, least: int = 0) -> Tensor:
     """Uniform steps (count,) in ``least`` .. ``below`` - 1."""
     return torch.randint(least, below, (count,), generator=generator, device=generator.device)

@@ -17,6 +17,9 @@ from engine.config import Config, knob
 class MaskConfig(Config):
     """How much is hidden."""
 
+    on: bool = knob(
+        True, "hide anything; notes on IGM speak of no mask, but all tokens would give it away (our choice)"
+    )
     ratio: float = knob(
         0.9,
         "share of tokens without which the condition is made (MacDiff paper, Table 7; for IGM our choice)",
@@ -81,13 +84,13 @@ def glimpse(
     length = encoder.temporal_stride
     frames, joints = -(-bodies.shape[1] // length), bodies.shape[2]
     places = frames * joints
-    seen = max(1, round(places * (1 - config.ratio)))
+    seen = max(1, round(places * (1 - config.ratio))) if config.on else places
     order = torch.rand(len(bodies), places, generator=generator, device=bodies.device).argsort(dim=1)
     kept = order[:, :seen]
     if isinstance(encoder, SkeletonTransformer):
         tokens = encoder.tokens(patchify(bodies, length), kept, extra)
         return Glimpse(tokens, kept, tokens.mean(dim=1), places)
-    if config.cells:
+    if config.on and config.cells:
         visible = torch.rand(len(bodies), frames, joints, generator=generator, device=bodies.device) >= config.cells
         bodies = bodies * visible.repeat_interleave(length, dim=1)[:, : bodies.shape[1], :, None]
     maps = encoder(from_storage(bodies[:, None]))

@@ -56,7 +56,6 @@ class IGM(MacDiff):
             "mask.cells": 0.0,
             "idempotency.feature": 1.0,
             "idempotency.distribution": 1.0,
-            "idempotency.spectral": 0.5,
             "idempotency.ramp_epochs": 1,
         }
     }
@@ -64,8 +63,7 @@ class IGM(MacDiff):
     presets = {
         # The formulas as written, without our safeguards: no masking, no repulsion, and f(x0, z_t', t, t').
         "literal": {
-            "mask.ratio": 0.0,
-            "mask.cells": 0.0,
+            "mask.on": False,
             "condition": "global",
             "generator.depth": 5,
             "adapter.similarity": "raw",

@@ -17,7 +17,7 @@ from encoders.bodies import bodies_of
 from encoders.skeleton_transformer import patchify, unpatchify
 from engine.config import TrainConfig, knob
 from methods.base import Context, Method, MethodConfig, Step
-from methods.diffusion import Diffusion, DiffusionConfig, draw_noise, draw_steps
+from methods.diffusion import Diffusion, DiffusionConfig, Standardise, draw_noise, draw_steps
 from methods.entropy import effective_rank
 from methods.generator import GeneratorConfig, PatchGenerator
 from methods.glimpse import Glimpse, MaskConfig, glimpse
@@ -62,35 +62,6 @@ class MacDiffConfig(MethodConfig):
     generator: GeneratorConfig = knob(GeneratorConfig(depth=5), "generator")
     error_on: Literal["hidden", "all"] = knob("hidden", "places whose error counts (released MacDiff: hidden ones)")
     uniformity: float = knob(0.02, "weight of the squared cosines among a body's tokens (released MacDiff)", ge=0)
-
-
-class Standardise(nn.Module):
-    """Coordinates in standard deviations; mean and deviation per axis are gathered over the first epoch and kept."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sums: Tensor
-        self.register_buffer("sums", torch.zeros(3, 3))  # count, sum, sum of squares
-
-    def observe(self, bodies: Tensor) -> None:
-        """Take bodies (B, T, V, 3) into account."""
-        x = bodies.detach().flatten(0, 2)
-        self.sums += torch.stack([torch.full_like(x[0], len(x)), x.sum(dim=0), (x**2).sum(dim=0)])
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        count, total, squares = self.sums
-        mean = total / count.clamp(min=1)
-        return mean, (squares / count.clamp(min=1) - mean**2).clamp(min=1e-8).sqrt()
-
-    def forward(self, bodies: Tensor) -> Tensor:
-        """Bodies of the stream's unit -> standard deviations."""
-        mean, deviation = self._moments()
-        return (bodies - mean) / deviation
-
-    def back(self, bodies: Tensor) -> Tensor:
-        """The inverse."""
-        mean, deviation = self._moments()
-        return bodies * deviation + mean
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from engine import train
 from engine.config import resolve
 from engine.registry import find
 from methods.base import Context, Step
+from methods.diffusion import Standardise
 from methods.glimpse import MaskConfig, glimpse
 from methods.idempotency import (
     IdempotencyConfig,
@@ -28,7 +29,7 @@ from methods.idempotency import (
     spectral_repulsion,
     unit_features,
 )
-from methods.macdiff import MacDiff, Standardise
+from methods.macdiff import MacDiff
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "stgcn": {"width": 2, "dim": 8, "dropout": 0.0, "init": "torch"},
@@ -127,7 +128,7 @@ def test_nothing_hidden_is_what_protocols_see() -> None:
     for encoder in SIZES:
         network = build("macdiff", encoder).encoder.eval()
         x = clips()[..., :1]
-        seen = glimpse(network, to_storage(x)[:, 0], MaskConfig(ratio=0.0, cells=0.0), torch.Generator())
+        seen = glimpse(network, to_storage(x)[:, 0], MaskConfig(on=False), torch.Generator())
         torch.testing.assert_close(seen.pooled, network.pool(network(x)), rtol=1e-4, atol=1e-5)
 
 
