@@ -52,7 +52,7 @@ class IGM(MacDiff):
             **QUICK,
             "target": "other",
             "persons": "all",
-            "mask.ratio": 0.7,
+            "mask.ratio": 0.5,
             "mask.cells": 0.0,
             "idempotency.feature": 1.0,
             "idempotency.distribution": 1.0,
