@@ -57,10 +57,15 @@ def strips(clips: NDArray[np.float32], versions: list[str], classes: list[str], 
         for column in range(columns):
             axes = axes_of[row, column]
             draw_strip(axes, clips[column, row][:, times].swapaxes(0, 1), skeleton)
-            if row == 0:
-                axes.set_title(versions[column], fontsize=9, loc="left")
             if column == 0:
                 axes.text(-0.01, 0.5, classes[row], transform=axes.transAxes, ha="right", va="center", fontsize=8)
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.set(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # room for the columns' names
+    figure.draw_without_rendering()
+    for column, version in enumerate(versions):
+        left = min(axes.get_position().x0 for axes in axes_of[:, column])
+        figure.text(left, 1 - 0.05 / figure.get_figheight(), version, va="top", fontsize=9)
     return figure
 
 

@@ -73,18 +73,26 @@ class Diffusion(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int, clip: float = 5.0
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        noise: Tensor,
+        steps: int,
+        clip: float = 5.0,
+        least_signal: float = 0.05,
     ) -> Tensor:
         """Walk from pure noise to a clean array by DDIM (Song et al., ICLR 2021) without added noise.
 
         Args:
             predict: the network, of x_t (B, ...) and steps (B,).
             noise: (B, ...) standard normal, x_T.
-            steps: network calls, evenly spaced over all noise levels.
+            steps: network calls, evenly spaced over the noise levels.
             clip: largest absolute value of a clean array.
+            least_signal: the walk begins at the noise level with this share of signal; where there is next to none, a
+                clean array is an error of the prediction many times enlarged (our choice).
         """
         x = noise
-        times = torch.linspace(len(self.shares) - 1, 0, steps).round().long().tolist()
+        first = int((self.shares >= least_signal).sum()) - 1
+        times = torch.linspace(first, 0, steps).round().long().tolist()
         for now, then in zip(times, [*times[1:], -1], strict=True):
             t = torch.full((len(x),), now, device=x.device)
             keep, spread = self.signal(t, x)
