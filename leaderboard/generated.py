@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from engine.config import BenchError
@@ -16,6 +17,8 @@ _POSES = 7
 """Poses of a strip."""
 _WIDTH, _HEIGHT = 4.2, 1.15
 """Inches of a strip."""
+_TITLE = 0.3
+"""Inches for the names of the columns."""
 _PANEL = 1.9
 """Inches of a panel of the animation."""
 _SECONDS = 2.5
@@ -50,7 +53,9 @@ def strips(clips: NDArray[np.float32], versions: list[str], classes: list[str], 
         skeleton: whose bones.
     """
     rows, columns = len(classes), len(versions)
-    figure = Figure((_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
+    height = _HEIGHT * rows + _TITLE
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - _TITLE / height))
+    figure = Figure((_WIDTH * columns, height), layout=layout)
     axes_of = figure.subplots(rows, columns, squeeze=False)
     times = np.linspace(0, clips.shape[3] - 1, _POSES).round().astype(int)
     for row in range(rows):
@@ -59,13 +64,10 @@ def strips(clips: NDArray[np.float32], versions: list[str], classes: list[str], 
             draw_strip(axes, clips[column, row][:, times].swapaxes(0, 1), skeleton)
             if column == 0:
                 axes.text(-0.01, 0.5, classes[row], transform=axes.transAxes, ha="right", va="center", fontsize=8)
-    layout = figure.get_layout_engine()
-    assert layout is not None
-    layout.set(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # room for the columns' names
     figure.draw_without_rendering()
     for column, version in enumerate(versions):
         left = min(axes.get_position().x0 for axes in axes_of[:, column])
-        figure.text(left, 1 - 0.05 / figure.get_figheight(), version, va="top", fontsize=9)
+        figure.text(left, 1 - 0.05 / height, version, va="top", fontsize=9)
     return figure
 
 
