@@ -21,8 +21,9 @@ class IdempotencyConfig(Config):
 
     feature: float = knob(0.1, "weight of the feature constraint (our choice)", ge=0)
     distribution: float = knob(0.1, "weight of the distribution constraint (our choice)", ge=0)
+    repel: bool = knob(True, "repel features from each other; the paper leaves that to generation (our choice)")
     spectral: float = knob(
-        0.1, "weight of the repulsion that the paper leaves to generation; without it rank collapsed (our choice)", ge=0
+        0.1, "weight of the repulsion; without it the feature constraint loses rank (our choice)", gt=0
     )
     ramp_epochs: int = knob(
         20, "epochs in which the three weights grow from 0, as the generator must learn first (our choice)", ge=0

@@ -52,10 +52,11 @@ class IGM(MacDiff):
             **QUICK,
             "target": "other",
             "persons": "all",
-            "mask.ratio": 0.5,
+            "mask.ratio": 0.7,
             "mask.cells": 0.0,
             "idempotency.feature": 1.0,
             "idempotency.distribution": 1.0,
+            "idempotency.spectral": 0.5,
             "idempotency.ramp_epochs": 1,
         }
     }
@@ -67,7 +68,7 @@ class IGM(MacDiff):
             "condition": "global",
             "generator.depth": 5,
             "adapter.similarity": "raw",
-            "idempotency.spectral": 0.0,
+            "idempotency.repel": False,
             "idempotency.noisy_feature": True,
         }
     }
@@ -106,7 +107,7 @@ class IGM(MacDiff):
         if config.distribution:
             distance = distribution_idempotency(feature, returned, weight, config)
             losses["distribution"] = growth * config.distribution * distance
-        if config.spectral:
+        if config.repel:
             losses["spectral"] = growth * config.spectral * spectral_repulsion(feature)
         return losses
 
