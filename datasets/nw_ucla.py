@@ -19,8 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datasets.archives import look_over
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
+from datasets.entries import MOST_BYTES
 from datasets.layout import KINECT20, LAYOUTS, NTU25, Layout
 from datasets.prepare import BadClipError, Preparation, Recordings, inspect, prepare_store, to_layout
 from datasets.store import Finding, file_sha256
@@ -242,7 +244,14 @@ def _open(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     except (OSError, zipfile.BadZipFile) as error:
         raise BenchError(f"{source} is not a readable zip ({error}); downloaded completely?") from None
     with archive:
-        yield _sorted(archive.namelist(), source), lambda name: _guarded(lambda: archive.read(name))
+        look_over(archive, source)
+        yield _sorted(archive.namelist(), source), lambda name: _guarded(lambda: _member(archive, name))
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if (size := archive.getinfo(name).file_size) > MOST_BYTES:
+        raise BadClipError(f"{size} bytes; such a file has a few hundred thousand at most")
+    return archive.read(name)
 
 
 def _guarded(read: Callable[[], bytes]) -> bytes:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.config import digest
-from engine.records import Labels, Record
+from engine.records import DamagedError, Labels, read_record
 
 _DEFINITION = ("plugin", "version", "preset", "config", "source")
 """Parts of an evaluation's identity that make its definition."""
 
-Status = Literal["done", "failed", "unsupported", "pending"]
+Status = Literal["done", "failed", "unsupported", "pending", "submitted", "verified"]
+"""The last two are of entries: numbers of others, as they came, or repeated here."""
 
 
 class _Note(BaseModel):
@@ -73,7 +74,16 @@ class Run:
 
 def collect(results: Path) -> list[Run]:
     """All evaluations under ``results/runs``, finished or not, sorted by key; nothing is fine."""
-    stages = {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+    return evaluations(read_stages(results))
+
+
+def read_stages(results: Path) -> dict[str, Stage]:
+    """All stages under ``results/runs`` by key, finished or not."""
+    return {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+
+
+def evaluations(stages: Mapping[str, Stage]) -> list[Run]:
+    """The evaluations among some stages, sorted by key."""
     origins: dict[str, str] = {}
     return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind in ("evaluate", "fuse")]
 
@@ -83,7 +93,7 @@ def _read(folder: Path) -> Stage | None:
     damage = ""
     if (path := folder / "record.json").is_file():
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            record = read_record(folder)
             return Stage(
                 folder,
                 record.labels,
@@ -93,7 +103,7 @@ def _read(folder: Path) -> Stage | None:
                 metrics=record.metrics,
                 facts=record.facts,
             )
-        except (ValidationError, OSError):
+        except DamagedError:
             damage = f"{path.name} is damaged; run it again"
     stage, unsupported, failure = (_note(folder / f"{name}.json") for name in ("stage", "unsupported", "failure"))
     known = next((note for note in (stage, unsupported, failure) if note and note.labels), None)

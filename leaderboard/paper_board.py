@@ -97,18 +97,8 @@ def write(filled: FilledTable, folder: Path) -> tuple[Table, tuple[Path, ...]]:
         The table, for the terminal, and the files.
     """
     table = board(filled)
-    texts = {
-        "md": render.markdown([table], title=filled.table.title, legend=LEGEND),
-        "csv": frame([filled]).to_csv(index=False, float_format="%.4f", lineterminator="\n"),
-        "tex": render.latex([table], legend=LEGEND),
-        "html": render.page([table], title=filled.table.title, legend=LEGEND),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(folder / f"{filled.table.name}.{suffix}")
-        render.replace(paths[-1], text)
-    return table, tuple(paths)
+    csv = frame([filled]).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return table, render.write([table], csv, folder / filled.table.name, filled.table.title, LEGEND)
 
 
 def _title(filled: FilledTable) -> str:

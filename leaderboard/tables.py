@@ -87,7 +87,8 @@ _FACT_NAMES = ("feature_dim", "params", "pretrain_epochs")
 class Table:
     """One table; ``columns`` are headings such as ``KNN top-1``, ``note`` says how it is sorted.
 
-    ``measure`` is what numbers are, and ``charted`` the number of columns, from the first, that the chart shows (0 = all).
+    ``measure`` is what numbers are, ``charted`` the number of columns, from the first, that the chart shows (0 = all), and
+    ``first`` the heading of the rows' names.
     """
 
     title: str
@@ -97,6 +98,7 @@ class Table:
     facts: tuple[str, ...] = FACTS
     measure: str = "top-1 accuracy"
     charted: int = 0
+    first: str = "Method"
 
 
 def tables(cells: Iterable[Cell]) -> list[Table]:
@@ -104,7 +106,7 @@ def tables(cells: Iterable[Cell]) -> list[Table]:
     found = []
     for bench, group in groupby(cells, key=lambda cell: cell.bench):
         own = list(group)
-        measured = [cell for cell in own if _base(cell.protocol) == "segmentation" or cell.headline in _MEASURES]
+        measured = [cell for cell in own if base_name(cell.protocol) == "segmentation" or cell.headline in _MEASURES]
         if others := [cell for cell in own if cell not in measured]:
             found.append(_classification(bench, others))
         by_protocol = groupby(sorted(measured, key=lambda cell: cell.protocol), key=lambda cell: cell.protocol)
@@ -113,10 +115,10 @@ def tables(cells: Iterable[Cell]) -> list[Table]:
 
 
 def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
-    protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
+    protocols = sorted({cell.protocol for cell in cells}, key=protocol_order)
     main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
-    columns = tuple(f"{one_line(_protocol_title(protocol))} top-1" for protocol in protocols)
+    columns = tuple(f"{one_line(protocol_title(protocol))} top-1" for protocol in protocols)
     return Table(_title(bench), columns, rows, f"Sorted by {columns[protocols.index(main)]}.")
 
 
@@ -200,8 +202,8 @@ def rank_marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
 
 def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str, str, str], Cell]) -> str:
     """Where a reference row's cell is: an untrained encoder that a protocol trains is the supervised row."""
-    twin = _TWINS.get(_base(method), "")
-    if twin and (twin + method[len(_base(method)) :], encoder, protocol) in grid:
+    twin = _TWINS.get(base_name(method), "")
+    if twin and (twin + method[len(base_name(method)) :], encoder, protocol) in grid:
         return f"see {REFERENCES[twin]}"
     return "not asked for"
 
@@ -234,34 +236,41 @@ def short_keys(cell: Cell) -> str:
     return one_line(" ".join([cell.protocol, *keys]))
 
 
-def _base(name: str) -> str:
+def base_name(name: str) -> str:
     """Plug-in name without preset, changes and suffix."""
     return re.split(r"[:\[ ]", name, maxsplit=1)[0]
 
 
 def is_reference(method: str) -> bool:
     """Whether a method's rows are only read against, never ranked."""
-    return _base(method) in REFERENCES
+    return base_name(method) in REFERENCES
 
 
 def _reference_order(method: str) -> int:
     names = list(REFERENCES)
-    return names.index(_base(method)) if is_reference(method) else len(names)
+    return names.index(base_name(method)) if is_reference(method) else len(names)
 
 
 def method_title(method: str) -> str:
     """What tables call a method: reference rows in words."""
-    base = _base(method)
+    base = base_name(method)
     return REFERENCES.get(base, base) + method[len(base) :]
 
 
-def _protocol_title(protocol: str) -> str:
-    base = _base(protocol)
+def protocol_title(protocol: str) -> str:
+    """What tables call a protocol."""
+    base = base_name(protocol)
     return {"knn": "KNN"}.get(base, base.capitalize()) + protocol[len(base) :]
 
 
-def _protocol_order(protocol: str) -> tuple[int, str]:
-    base = _base(protocol)
+def measure_title(metric: str) -> str:
+    """What tables call a metric that methods are ranked by."""
+    return _MEASURES.get(metric, {HEADLINE: "top-1"}.get(metric, metric))
+
+
+def protocol_order(protocol: str) -> tuple[int, str]:
+    """Sorts columns."""
+    base = base_name(protocol)
     return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
 
 

@@ -78,7 +78,9 @@ class Method(nn.Module, ABC):
         budgets: changes under another budget, e.g. ``{"quick": {"train.epochs": 30}}``.
         tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"train.epochs": 8}}``.
         presets: named variants, asked for as ``name:preset``.
-        ablations: tables of named rows of changes.
+        ablations: tables of named rows of changes, each by itself against the method as it is; a path that begins with
+            ``protocol.`` changes the protocols instead. A row is named as its paper prints it (``leaderboard/published.csv``),
+            and one without changes is the method as it is.
         init_from: method whose finished run (same dataset, stream, seed) this one starts from.
         encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
         imports: starts from weights that ``import-weights`` kept; ``name:preset`` says which.

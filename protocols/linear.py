@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config, Overrides, knob
-from protocols.base import EvalContext, Outcome, Protocol
+from protocols.base import EvalContext, FeatureConfig, Outcome, Protocol
 from protocols.descent import Descent, Gradient, Report, falling
 
 _REPORT_EVERY = 5
@@ -43,6 +43,7 @@ class LinearConfig(Config):
     batch: int = knob(128, "features per step", ge=1)
     drop_last: bool = knob(False, "drop the last incomplete batch, unless it is the only one")
     standardise: bool = knob(True, "zero mean and unit variance by the statistics of the training features")
+    features: FeatureConfig = knob(FeatureConfig(), "features classified", late=True)
     init_std: float = knob(0.02, "standard deviation of the initial weights, biases 0; aimclr.md 5.2", ge=0)
 
 
@@ -69,6 +70,16 @@ class Linear(Protocol[EvalContext]):
     def __init__(self, config: LinearConfig) -> None:
         super().__init__(config)
         self.keeps_validation = len(config.lr) * len(config.weight_decay) > 1
+
+    def features(self) -> FeatureConfig:
+        """Pooled encoder output by default."""
+        return self.config.features
+
+    def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
+        """Projector features need a projector."""
+        if self.config.features.space == "projector" and not has_projector:
+            return f"{method} has no projector"
+        return None
 
     def run(self, context: EvalContext) -> Outcome:
         """Choose, train on all of train, and score the test features with the last epoch's weights."""

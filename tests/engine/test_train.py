@@ -14,6 +14,7 @@ from datasets.layout import KINECT20
 from datasets.streams import to_stream
 from encoders.base import Encoder
 from encoders.stgcn import STGCN, STGCNConfig
+from engine import train
 from engine.config import BenchError, TrainConfig, resolve
 from engine.train import (
     DivergenceError,
@@ -183,10 +184,11 @@ def test_seed_matters() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_broken_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(BenchError, match=r"checkpoint\.pt cannot be continued(?s:.*)delete it"):
-        pretrain(build(), clip_set(), seed=0, checkpoint=tmp_path / "checkpoint.pt")
+def test_a_checkpoint_of_another_network_is_refused_with_advice(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    pretrain(build(), clip_set(), seed=0, checkpoint=checkpoint)
+    with pytest.raises(BenchError, match=r"checkpoint\.pt is of another network(?s:.*)delete it"):
+        pretrain(build(**{"moco.dim": 4}), clip_set(), seed=0, checkpoint=checkpoint)
 
 
 class Exploding(Method):
@@ -206,11 +208,44 @@ class Exploding(Method):
         return {"fine": loss, "bad": loss / (0.0 if step.epoch == 2 else 1.0)}
 
 
-def test_divergence_names_epoch_step_and_terms() -> None:
-    context = build().context
-    method = Exploding(MethodConfig(train=TrainConfig(epochs=3, batch=8)), context)
-    with pytest.raises(DivergenceError, match=r"epoch 2, step 1 of 2: .*fine = .*bad = (inf|nan)"):
+def test_divergence_names_epoch_step_terms_and_checkpoint(tmp_path: Path) -> None:
+    method = Exploding(MethodConfig(train=TrainConfig(epochs=3, batch=8)), build().context)
+    last = r"Last good checkpoint: .*/key/checkpoint\.pt, after epoch 1\."
+    with pytest.raises(DivergenceError, match=rf"epoch 2, step 1 of 2: .*fine = .*bad = (inf|nan)\. {last}"):
+        pretrain(method, clip_set(), seed=0, checkpoint=tmp_path / "key" / "checkpoint.pt")
+    with pytest.raises(DivergenceError, match=r"There is no checkpoint from before\."):
         pretrain(method, clip_set(), seed=0)
+
+
+class Slope(nn.Module):
+    """A loss that is not finite in one step only, and a rate that ruins the weight in the last one."""
+
+    def __init__(self, bad: int, huge: bool = False) -> None:
+        super().__init__()
+        self.weight, self.bad, self.huge = nn.Parameter(torch.ones(1)), bad, huge
+
+    def losses(self, index: Tensor, step: Step) -> dict[str, Tensor]:
+        scale = float("nan") if step.index == self.bad else 1e30 if self.huge and step.index == 59 else 1.0
+        return {"slope": (self.weight * scale).sum()}
+
+
+@pytest.mark.parametrize("bad", [0, 7, 19, 20, 41, 59])
+def test_a_gpu_is_looked_at_now_and_then_and_the_step_is_named(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(train._LOOK_EVERY, "cpu", 20)
+    seen: list[int] = []
+    network = Slope(bad)
+    config = TrainConfig(epochs=1, batch=2, lr=1e-3)
+    training = Training(network, config, 120, network.losses, torch.device("cpu"))
+    with pytest.raises(DivergenceError, match=rf"epoch 1, step {bad + 1} of 60: loss = nan, slope = nan"):
+        fit(training, seed=0, report=lambda at: seen.append(at.step))
+    assert seen == [step for step in (20, 40, 60) if step <= bad]
+
+
+def test_weights_that_overflow_in_the_last_step_are_noticed() -> None:
+    network = Slope(-1, huge=True)
+    training = Training(network, TrainConfig(epochs=1, batch=2, lr=1e30), 120, network.losses, torch.device("cpu"))
+    with pytest.raises(DivergenceError, match=r"not finite"):
+        fit(training, seed=0)
 
 
 def test_recalibration_gives_clean_batch_statistics() -> None:

@@ -188,7 +188,9 @@ def tables() -> list[Any]:
         ):
             rows += [pytest.param(name, changes, id=f"{name}-{kind}-{row}") for row, changes in table.items()]
         for title, table in cls.ablations.items():
-            rows += [pytest.param(name, changes, id=f"{name}-{title}-{row}") for row, changes in table.items()]
+            for row, changes in table.items():
+                own = {path: value for path, value in changes.items() if not path.startswith("protocol.")}
+                rows += [pytest.param(name, own, id=f"{name}-{title}-{row}")]
     return rows
 
 
@@ -245,6 +247,67 @@ def test_aimclr_components_can_be_switched() -> None:
     assert without["d3m"].item() != full["d3m"].item()
     mined, plain = losses_of(build("aimclr", {}), 151), losses_of(build("aimclr", {"nnm.on": False}), 151)
     assert mined["nce"].item() < plain["nce"].item()
+
+
+@pytest.mark.parametrize("inside", [0.0, 1.0], ids=["no actionlet", "all actionlet"])
+def test_where_the_non_actionlet_transformation_acts(inside: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions by what the student sees of T_non where masks are all 0 or all 1 (ActCLR Table 7)."""
+    seen: dict[tuple[str, bool], Tensor] = {}
+    for region in ("non_actionlet", "full", "full_noise", "full_mix"):
+        for mix in (True, False):
+            method = build("actclr", {"region": region, "mix": mix, "adain": "off"})
+            mask = torch.full((5, 2, 5, 25), inside)
+            monkeypatch.setattr("methods.actclr.difference_activation", lambda *of, mask=mask: mask)
+            online, given = method.online.encoder, []
+            monkeypatch.setattr(
+                online, "forward", lambda x, *of, given=given, run=online.forward: given.append(x) or run(x, *of)
+            )
+            losses_of(method)
+            seen[region, mix] = next(x for x in given[::-1] if len(x) == 5)
+    plain, everywhere = ("non_actionlet", True), ("full", True)
+
+    def same(one: tuple[str, bool], other: tuple[str, bool]) -> bool:
+        return torch.allclose(seen[one], seen[other])
+
+    if not inside:  # nothing is an actionlet, so T_non acts everywhere in any case
+        assert all(same(everywhere, (region, True)) for region, _ in seen)
+        return
+    assert not same(plain, everywhere)
+    assert same(plain, ("non_actionlet", False))  # the mix stays outside
+    assert same(("full_noise", True), ("full", False))  # all noise, no mix
+    assert not same(("full_noise", True), plain)
+    assert same(("full_mix", False), plain)  # no noise, and the mix is off
+    assert not same(("full_mix", True), plain)
+    assert not same(("full_mix", True), everywhere)  # all mix, no noise
+
+
+@pytest.mark.parametrize("name", ["actclr", "aimclr"])
+def test_features_inside_and_outside_of_actionlets(name: str) -> None:
+    from engine.work import pooled
+
+    method = build(name, {"actionlet.mode": "binary"} if name == "actclr" else {}).eval()
+    with torch.no_grad():
+        maps = method.encoder(clips(NTU25, 2))
+        assert torch.equal(pooled(method, maps, "encoder"), method.encoder.pool(maps))  # type: ignore[arg-type]
+        inside, outside = pooled(method, maps, "actionlet"), pooled(method, maps, "non_actionlet")
+        if name == "aimclr":
+            assert inside is outside is None
+            return
+        weights = method.attention(maps)
+        assert weights is not None
+        assert inside is not None
+        assert outside is not None
+        for i in range(len(maps)):
+            for features, keep in ((inside, weights[i] > 0.5), (outside, weights[i] < 0.5)):
+                persons = [maps[i, m][:, keep[m]].sum(dim=1) / (keep[m].sum() + 1e-5) for m in range(maps.shape[1])]
+                torch.testing.assert_close(features[i], torch.stack(persons).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_hiclr_keys_can_be_restyled_and_nothing_else() -> None:
+    plain = losses_of(build("hiclr", {}))
+    assert losses_of(build("hiclr", {"key_set": ["BA", "ADAIN"]}))["nce"].item() != plain["nce"].item()
+    with pytest.raises(BenchError, match=r"hiclr\.key_set: DAE, MASK act on branches only"):
+        build("hiclr", {"key_set": ["BA", "MASK", "DAE"]})
 
 
 @pytest.mark.parametrize("anchor", ["dataset", "batch"])
