@@ -34,6 +34,13 @@ def patchify(bodies: Tensor, length: int) -> Tensor:
     return parts.transpose(2, 3).reshape(batch, -1, joints, length * coordinates)
 
 
+def unpatchify(patches: Tensor, frames: int) -> Tensor:
+    """Patches (B, T', V, length C) of :func:`patchify` back as bodies (B, ``frames``, V, 3)."""
+    batch, steps, joints, _ = patches.shape
+    bodies = patches.view(batch, steps, joints, -1, 3).transpose(2, 3).reshape(batch, -1, joints, 3)
+    return bodies[:, :frames]
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens of a body."""
 
@@ -122,12 +129,13 @@ class SkeletonTransformer(Encoder):
             tokens = block(tokens)
         return self.norm(tokens)  # type: ignore[no-any-return]
 
-    def tokens(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+    def tokens(self, patches: Tensor, kept: Tensor | None = None, extra: Tensor | None = None) -> Tensor:
         """Encode patches, or only some of them: the others take no part at all, as in masked pre-training.
 
         Args:
             patches: (B, T', V, 3 patch), see :func:`patchify`.
             kept: (B, K) indices of the tokens that are seen, by time and then joint.
+            extra: (B, E, C) embedded tokens that are seen as well, and not returned.
 
         Returns:
             (B, K, C), in the order of ``kept``; all T' V tokens without it.
@@ -135,7 +143,10 @@ class SkeletonTransformer(Encoder):
 
         def seen(patches: Tensor) -> Tensor:
             tokens = self.embed(patches)
-            return self.encode(tokens if kept is None else take(tokens, kept))
+            tokens = tokens if kept is None else take(tokens, kept)
+            if extra is None:
+                return self.encode(tokens)
+            return self.encode(torch.cat([extra.to(tokens.dtype), tokens], dim=1))[:, extra.shape[1] :]
 
         encoded: Tensor = self.in_precision(seen, patches)
         return encoded
