@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from engine.config import BenchError, Config, Overrides, as_dict, resolve, suggestion
+from engine.config import BenchError, Config, Overrides, as_dict, identity, resolve, suggestion
 from engine.registry import Kind, Plugin, locate, match
 
 DEFAULT_ENCODER = "stgcn"
@@ -44,13 +44,13 @@ class Choice:
     @property
     def identity(self) -> dict[str, Any]:
         """Its part of a stage's key."""
-        identity = {
+        known = {
             "plugin": self.plugin.name,
             "version": self.plugin.load().version,
             "preset": self.preset,
-            "config": as_dict(self.config),
+            "config": identity(self.config),
         }
-        return identity | ({"source": self.plugin.source} if self.plugin.source else {})
+        return known | ({"source": self.plugin.source} if self.plugin.source else {})
 
 
 def with_changes(name: str, changes: Iterable[str]) -> str:

@@ -24,16 +24,18 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
 
-def knob(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:
+def knob(default: Any, doc: str, *, unit: str = "", later: bool = False, **limits: Any) -> Any:
     """Declare a config field.
 
     Args:
         default: the published value (recipe ``paper``, budget ``full``).
         doc: one line that says what the value is and names its source.
         unit: unit of the value, if it has one.
+        later: it was added when runs existed already, and its default is what they did: their keys stay (see :func:`identity`).
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    return Field(default, description=f"{doc} [{unit}]" if unit else doc, **limits)
+    extra = {"later": True} if later else None
+    return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=extra, **limits)
 
 
 def native_precision() -> Literal["float32", "bf16"]:
@@ -68,6 +70,19 @@ class TrainConfig(Config):
     clip_norm: float | None = knob(None, "clip the gradient's L2 norm")
     recalibrate: bool = knob(
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
+    )
+
+    beta2: float = knob(0.999, "AdamW: decay of the squared gradients; 0.95 in MAMP, igm.md 4", later=True, ge=0, lt=1)
+    decay_vectors: bool = knob(
+        True,
+        "weight decay also on biases, norms and other one-dimensional parameters; not in MAMP, igm.md 4",
+        later=True,
+    )
+    lr_end: float = knob(
+        0.0, "cosine schedule: learning rate that it ends with; MAMP's is half of lr", later=True, ge=0
+    )
+    warmup_share: float = knob(
+        0.0, "linear warm-up over this share of all steps; 0.05 in MAMP, 20 of 400 epochs", later=True, ge=0, lt=1
     )
 
     @field_validator("precision")
@@ -163,6 +178,18 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """16 hexadecimal digits of the sha256 of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def identity(config: BaseModel) -> dict[str, Any]:
+    """What a key holds of a config: all of it but ``later`` knobs at their default, which runs before them did not have."""
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("later") and value == field.get_default():
+            del values[name]
+        elif isinstance(value, BaseModel):
+            values[name] = identity(value)
+    return values
 
 
 def as_dict(config: Config) -> dict[str, Any]:
