@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.config import JsonDict
 
 Overrides = Mapping[str, Any]
 """A flat table ``{"dotted.path": value}`` of changes to a config; recipes, budgets, presets and ablations are such tables."""
@@ -34,7 +35,7 @@ def knob(default: Any, doc: str, *, unit: str = "", later: bool = False, **limit
         later: it was added when runs existed already, and its default is what they did: their keys stay (see :func:`identity`).
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    extra = {"later": True} if later else None
+    extra: JsonDict | None = {"later": True} if later else None
     return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=extra, **limits)
 
 

@@ -266,6 +266,8 @@ def recalibrate(encoder: Encoder, clips: Tensor, batch: int, prepare: Callable[[
         prepare: what the encoder gets from a batch, e.g. its stream.
     """
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     encoder.eval()
     for norm in norms:
