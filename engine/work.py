@@ -119,7 +119,9 @@ def _extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: G
         if config.augment:
             batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
         batch = to_stream(batch, context.stream, context.layout)
-        features: Tensor | None = method.encoder.pool(method.encoder(batch))
+        maps = method.encoder(batch)
+        pool = method.encoder.pool_joints if config.space == "joints" else method.encoder.pool
+        features: Tensor | None = pool(maps)
         if config.space == "projector":
             assert features is not None
             features = method.project(features)

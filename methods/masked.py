@@ -50,10 +50,13 @@ class DecoderConfig(Config):
     blocks: int = knob(3, "blocks; 5 on NTU RGB+D 120 and PKU-MMD (released)", ge=1)
     heads: int = knob(8, "attention heads (released)", ge=1)
     ratio: int = knob(4, "hidden channels of a block's perceptron, as a multiple of dim (released)", ge=1)
+    every: int = knob(
+        1, "only one in so many hidden tokens is predicted, which saves most of the cost (released: all)", ge=1
+    )
 
 
 class Decoder(nn.Module):
-    """Tokens of the visible part in, values of every place out."""
+    """Tokens of what is seen in, values of what is wanted out."""
 
     def __init__(self, config: DecoderConfig, encoded: int, steps: int, joints: int, values: int) -> None:
         super().__init__()
@@ -68,14 +71,15 @@ class Decoder(nn.Module):
         self.apply(xavier_init)
         nn.init.trunc_normal_(self.hidden, std=0.02)
 
-    def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Tokens (B, K, D) of the places ``kept`` (B, K), or of all L places, -> values (B, L, P)."""
+    def forward(self, tokens: Tensor, places: Tensor, wanted: Tensor) -> Tensor:
+        """Values (B, W, P) of the ``wanted`` places (B, W), from tokens (B, K, D) of the ``places`` (B, K).
+
+        A place that has no token of its own gets the learned one; places that are neither take no part.
+        """
+        unseen = self.hidden.expand(len(wanted), wanted.shape[1], -1)
         positions = self.positions(len(self.positions.time)).flatten(0, 1)
-        x = self.embed(tokens)
-        if kept is not None:
-            places = kept[..., None].expand_as(x)
-            x = self.hidden.to(x.dtype).expand(len(x), len(positions), -1).scatter(1, places, x)
-        x = x + positions
+        embedded = self.embed(tokens)
+        x = torch.cat([embedded, unseen.to(embedded.dtype)], dim=1) + positions[torch.cat([places, wanted], dim=1)]
         for block in self.blocks:
             x = block(x)
-        return self.out(self.norm(x))  # type: ignore[no-any-return]
+        return self.out(self.norm(x[:, -wanted.shape[1] :]))  # type: ignore[no-any-return]

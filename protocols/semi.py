@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from engine.config import Config, Overrides, TrainConfig, knob
-from protocols.base import EncoderContext, EvalContext, Outcome
+from protocols.base import EncoderContext, EvalContext, FeatureConfig, Outcome
 from protocols.finetune import PUBLISHED, QUICK, Finetune, FinetuneConfig
 from protocols.linear import Linear, LinearConfig
 
@@ -56,6 +56,7 @@ class Semi(Finetune):
         **{str(percent): {"percent": percent} for percent in (1, 2, 5, 20)},
         "linear": {"frozen": True},
         "random": {"stratified": False},
+        "mamp": {**Finetune.presets["mamp"], "stratified": False, "epoch": "labelled"},
     }
     config: SemiConfig
 
@@ -63,6 +64,10 @@ class Semi(Finetune):
         super().__init__(config)
         if config.frozen:
             self.needs = "features"
+
+    def features(self) -> FeatureConfig:
+        """What the classifier reads where the encoder is frozen."""
+        return Linear(self.config.linear).features()
 
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """Raw coordinates have no weights to train, but may stand in for a frozen encoder."""
