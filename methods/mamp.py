@@ -75,7 +75,7 @@ class MAMP(Method):
     cost = 1.4
     budgets = {"quick": QUICK}
     tuned = {
-        "quick:synthetic": {"train.epochs": 25, "train.lr": 2e-3, "train.batch": 16},
+        "quick:synthetic": {"train.epochs": 30, "train.lr": 2e-3, "train.batch": 16},
         "full:ntu120": {"decoder.blocks": 5, "mask.tau": 0.75},
         "full:pku_mmd1": {"decoder.blocks": 5},
         "full:pku_mmd2": {"decoder.blocks": 5},

@@ -148,7 +148,7 @@ def test_every_encoder_or_a_reason(name: str, encoder: str, precision: str) -> N
 
 @pytest.mark.parametrize("encoder", [name for name in names("encoders") if name not in ("coordinates", "bigru")])
 def test_actionlets_have_the_resolution_of_the_maps(encoder: str) -> None:
-    method = build("actclr", {"actionlet.mode": "relative", "actionlet.smooth": "none"}, encoder=encoder).eval()
+    method = build("actclr", {"actionlet.mode": "relative"}, encoder=encoder).eval()
     with torch.no_grad():
         maps = method.encoder(clips(NTU25, 2))
         mask = method.attention(maps)
