@@ -44,9 +44,11 @@ class Choice:
     @property
     def identity(self) -> dict[str, Any]:
         """Its part of a stage's key."""
+        cls = self.plugin.load()
+        version = cls.version_under(self.config) if self.plugin.kind == "protocols" else cls.version
         known = {
             "plugin": self.plugin.name,
-            "version": self.plugin.load().version,
+            "version": version,
             "preset": self.preset,
             "config": identity(self.config),
         }
