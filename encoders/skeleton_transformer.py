@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from datasets.layout import Layout
 from encoders.base import Encoder, levels_above_block
 from encoders.bodies import BodiesConfig, bodies_of
+from encoders.dropout import DropPath
 from engine.config import BenchError, knob
 
 
@@ -67,11 +68,12 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(dim, heads)
         self.norm_perceptron = nn.LayerNorm(dim)
         self.perceptron = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+        self.drop_path = DropPath(0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, L, C) -> (B, L, C)."""
-        x = x + self.attention(self.norm_attention(x))
-        return x + self.perceptron(self.norm_perceptron(x))  # type: ignore[no-any-return]
+        x = x + self.drop_path(self.attention(self.norm_attention(x)))
+        return x + self.drop_path(self.perceptron(self.norm_perceptron(x)))  # type: ignore[no-any-return]
 
 
 class Positions(nn.Module):
@@ -150,6 +152,11 @@ class SkeletonTransformer(Encoder):
 
         encoded: Tensor = self.in_precision(seen, patches)
         return encoded
+
+    def set_dropout(self, rate: float) -> None:
+        """Stochastic depth, from 0 in the first block to ``rate`` in the last (MAMP's fine-tuning)."""
+        for number, layer in enumerate(self.dropouts()):
+            layer.p = rate * number / max(len(self.blocks) - 1, 1)
 
     def levels_above(self, name: str) -> int:
         """See ``levels_above_block``; the last norm is at the top."""

@@ -15,10 +15,10 @@ from datasets.clips import ClipSet, to_storage
 from engine.bench import Bench, stage_seed
 from engine.choices import parse_name
 from engine.config import BenchError
+from engine.files import write_arrays
 from engine.plan import Plan
 from engine.registry import find, names
 from engine.stages import Stage
-from engine.store import write_arrays
 from engine.train import seed_of
 from methods.base import Method
 

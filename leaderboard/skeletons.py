@@ -22,6 +22,8 @@ WEIGHTS = LinearSegmentedColormap.from_list("weights", ["#c8c8c8", "#f2b134", "#
 """Colours of joints by weight, from 0 (body) to 1 (marked)."""
 _GAP = 0.25
 """Space between two poses of a strip, metres."""
+_CAPTION = 0.25
+"""Height of what is written under a strip, metres."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def side_by_side(poses: Points) -> Points:
     Where nobody but the first person is ever present nothing moves.
     """
     poses = np.array(poses, float)
-    present = poses.any(axis=(-1, -2), keepdims=True)
+    present = np.asarray(poses.any(axis=(-1, -2), keepdims=True))
     right = 0.0
     for person in range(poses.shape[-3]):
         one, there = poses[..., person, :, :], present[..., person, :, :]
@@ -91,7 +93,9 @@ def pose_lines(pose: Points, skeleton: Skeleton, weights: Points | None = None) 
     """
     bodies = pose.reshape(-1, *pose.shape[-2:])
     shades = None if weights is None else np.asarray(weights).reshape(bodies.shape[:2])
-    lines, colours, dots = [np.empty((0, 2, 2))], [np.empty((0, 4))], [np.empty((0, 4))]
+    lines: list[Points] = [np.empty((0, 2, 2))]
+    colours: list[Points] = [np.empty((0, 4))]
+    dots: list[Points] = [np.empty((0, 4))]
     for person, body in enumerate(bodies):
         if not body.any():
             continue
@@ -157,13 +161,13 @@ def draw_strip(
     spacing = wide[1] - wide[0] + _GAP if spacing is None else spacing
     for k, pose in enumerate(flat):
         present = pose.any(axis=(-1, -2), keepdims=True)
-        moved = np.where(present, pose + [k * spacing, 0], 0)
+        moved = np.where(present, pose + np.array([k * spacing, 0]), 0)
         draw_pose(axes, moved, skeleton, None if weights is None else weights[k])
         if times:
             middle = k * spacing + (wide[0] + wide[1]) / 2
             axes.text(middle, wide[2] - 0.12, times[k], ha="center", va="top", fontsize=7, color="0.35")
     axes.set_xlim(wide[0] - _GAP / 2, (len(flat) - 1) * spacing + wide[1] + _GAP / 2)
-    axes.set_ylim(wide[2] - (0.35 if times else 0.1), wide[3] + 0.1)
+    axes.set_ylim(wide[2] - 0.1 - _CAPTION * bool(times), wide[3] + 0.1)
     axes.set_aspect("equal")
     axes.set_axis_off()
     return spacing
@@ -175,8 +179,8 @@ def extent(flat: Points) -> tuple[float, float, float, float]:
     return float(x.min()), float(x.max()), float(y.min()), float(y.max())
 
 
-def strip_shape(poses: Points) -> tuple[float, float]:
-    """Width and height in metres that :func:`draw_strip` needs for poses without captions."""
+def strip_shape(poses: Points, captions: bool = False) -> tuple[float, float]:
+    """Width and height in metres that :func:`draw_strip` needs for poses, with or without times under them."""
     flat = flatten(poses)
     low, high, bottom, top = extent(side_by_side(flat) if flat.ndim == 4 else flat)
-    return (high - low + _GAP) * len(poses), top - bottom + 0.2
+    return (high - low + _GAP) * len(poses), top - bottom + 0.2 + _CAPTION * captions
