@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from leaderboard import render
+from leaderboard import page, render
 from leaderboard.cells import aggregate, frame
-from leaderboard.collect import collect
+from leaderboard.collect import evaluations, read_stages
 from leaderboard.tables import tables
 
 
 def write(results: Path, *, figures: bool = True) -> RenderableType:
-    """Write ``leaderboard.csv``, ``.md``, ``.tex``, ``.html`` and ``figures/`` into a results folder from its records.
+    """Write ``leaderboard.csv``, ``.md``, ``.tex``, ``.html``, ``figures/`` and ``page/`` into a results folder.
 
-    A pure function of the records: the same ones give the same bytes.
+    A pure function of the records and of the tables and figures that other commands left: the same ones give the same bytes.
 
     Args:
         results: the folder with ``runs/``.
@@ -26,7 +27,8 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
     Returns:
         What to print: the tables and where they lie, or a note that there are no runs yet.
     """
-    cells = aggregate(collect(results))
+    stages = read_stages(results)
+    cells = aggregate(evaluations(stages))
     if not cells:
         return Text(f"No evaluations in {results / 'runs'} yet. Run something: python run_bench.py --methods aimclr")
     boards = tables(cells)
@@ -39,6 +41,7 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
         picture = png.relative_to(results).as_posix()
         more = [path.relative_to(results).as_posix() for path in draw_timelines(cells, results / "figures")]
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+    boards = [board if f"figures/{board.timeline}" in more else replace(board, timeline="") for board in boards]
     csv = frame(cells).to_csv(index=False, float_format="%.4f", lineterminator="\n")
     files = {
         "csv": csv,
@@ -51,4 +54,5 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
     where = f"Written: {results / 'leaderboard'}.{{{','.join(files)}}}" + "".join(
         f", {results / one}" for one in [picture, *more] if one
     )
-    return Group(render.terminal(boards), Text(where, style="dim"))
+    index = page.write(results, boards, cells, stages)
+    return Group(render.terminal(boards), Text(f"{where}\nOpen in a browser: {index}", style="dim"))

@@ -41,6 +41,7 @@ class Stage:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
 
     @property
     def key(self) -> str:
@@ -73,7 +74,16 @@ class Run:
 
 def collect(results: Path) -> list[Run]:
     """All evaluations under ``results/runs``, finished or not, sorted by key; nothing is fine."""
-    stages = {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+    return evaluations(read_stages(results))
+
+
+def read_stages(results: Path) -> dict[str, Stage]:
+    """All stages under ``results/runs`` by key, finished or not."""
+    return {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+
+
+def evaluations(stages: Mapping[str, Stage]) -> list[Run]:
+    """The evaluations among some stages, sorted by key."""
     origins: dict[str, str] = {}
     return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind in ("evaluate", "fuse")]
 
@@ -92,6 +102,7 @@ def _read(folder: Path) -> Stage | None:
                 status="done",
                 metrics=record.metrics,
                 facts=record.facts,
+                curve=record.curve,
             )
         except (ValidationError, OSError):
             damage = f"{path.name} is damaged; run it again"
@@ -119,7 +130,7 @@ def _note(path: Path) -> _Note | None:
 
 
 def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> Run:
-    ancestors = _ancestors(stage, stages)
+    ancestors = ancestors(stage, stages)
     failed = next((earlier for earlier in ancestors if earlier.status == "failed"), None)
     if stage.status == "pending" and failed:
         reason = f"{failed.kind} of {failed.labels.method} failed: {failed.reason}"
@@ -140,11 +151,11 @@ def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> 
 
 def _pretrain(stage: Stage, stages: Mapping[str, Stage]) -> Stage | None:
     """The nearest pre-training behind an evaluation."""
-    return next((earlier for earlier in _ancestors(stage, stages) if earlier.kind == "pretrain"), None)
+    return next((earlier for earlier in ancestors(stage, stages) if earlier.kind == "pretrain"), None)
 
 
-def _ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
-    """The nearest first; those whose folders are gone are left out."""
+def ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
+    """All stages that one started from, the nearest first; those whose folders are gone are left out."""
     keys = list(stage.parents)
     for key in keys:
         if key in stages:
