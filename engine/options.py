@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,9 @@ from engine import registry
 from engine.config import BenchError, suggestion
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+WIDTH = None if sys.stdout.isatty() else 160
+"""Columns of what is printed; ``None``: as many as the terminal has."""
 
 
 class Commands(click.Group):
@@ -90,3 +95,27 @@ def folder(name: str, default: str, text: str) -> Callable[[F], F]:
 def complain(text: str, style: str) -> None:
     """Print a message on the error output."""
     Console(stderr=True, soft_wrap=True).print(text, style=style, markup=False, highlight=False)
+
+
+results_option = folder("--results", "results", "Folder for everything that a run writes.")
+data_option = folder("--data", "data", "Folder of prepared data.")
+_RUNNING = (
+    listed("--seeds", "0", "Seeds, each a run of its own.", seeds),
+    click.option("--budget", metavar="quick|full", help="Short or published settings.  [default: by size of the data]"),
+    click.option(
+        "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
+    ),
+    click.option(
+        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME[,NAME] or frames=N."
+    ),
+    results_option,
+    data_option,
+    click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]"),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+    click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
+)
+
+
+def running(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of commands that run stages."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_RUNNING), command)

@@ -1,0 +1,1 @@
+"""The commands of the command line, one file each; the one place that joins engine and leaderboard."""

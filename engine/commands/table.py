@@ -1,0 +1,120 @@
+"""A paper's table: what it needs is planned, run and rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from engine.commands.run import assert_own_datasets
+from engine.config import BenchError
+from engine.options import WIDTH, complain, listed, running
+
+if TYPE_CHECKING:
+    from engine.plan import Plan
+    from engine.store import RunStore
+    from leaderboard.cells import Cell
+    from leaderboard.paper import Suite
+    from leaderboard.paper_tables import PaperTable
+
+
+@click.command()
+@click.argument("name")
+@listed("--datasets", None, "Some of the paper's (NAME, NAME=DATA), or others to stand in.  [default: the paper's]")
+@click.option("--render", "only_render", is_flag=True, help="Render what there is, and run nothing.")
+@running
+@click.pass_context
+def table(ctx: click.Context, /, name: str, **options: Any) -> None:
+    """Fill in and render a paper's table NAME, such as actclr.t1; 'list' shows all of them.
+
+    Runs what is missing of it, then writes RESULTS/tables/NAME.md, .csv, .tex and .html.
+    """
+    from leaderboard import paper
+
+    ctx.exit(_table_list(**options) if name == "list" else _table(paper.find(name), **options))
+
+
+def _table(table: PaperTable, *, only_render: bool, **options: Any) -> int:
+    assert_own_datasets()
+    from engine.session import carry_out
+    from leaderboard import paper, paper_board, render
+    from leaderboard.published import load
+
+    found, suite, plan = _plan_of(table, **options)
+    keys: set[str] | None = None
+
+    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
+        nonlocal keys
+        made: Plan = plan(store, gpu, tell)
+        keys = {job.stage.key for job in made.jobs}
+        return made
+
+    def show(console: Console) -> None:
+        filled = paper.fill(found, _cells(options), load(), suite, options["recipe"], options["budget"] or "", keys)
+        board, paths = paper_board.write(filled, options["results"] / "tables")
+        console.print(render.terminal([board], paper_board.LEGEND))
+        console.print(f"Written: {paths[0].with_suffix('')}.{{{','.join(p.suffix[1:] for p in paths)}}}", style="dim")
+
+    if plan and not only_render:
+        return carry_out(make, show, width=WIDTH, **options)
+    show(Console(width=WIDTH))
+    if not only_render:
+        complain("Nothing of this table can be run here; the letters say why.", "red")
+    return 0 if only_render else 1
+
+
+def _table_list(**options: Any) -> int:
+    from engine.store import RunStore
+    from leaderboard import paper, paper_board
+    from leaderboard.paper_tables import TABLES
+    from leaderboard.published import load
+
+    numbers, cells, rows = load(), _cells(options), []
+    for each in TABLES.values():
+        try:
+            found, suite, make = _plan_of(each, **options)
+            todo = (
+                str(len(make(RunStore(options["results"]), False, str).todo)) if make else paper.obstacle(found, suite)
+            )
+        except BenchError as error:
+            found, suite, todo = each, paper.NOTHING, str(error)
+        filled = paper.fill(found, cells, numbers, suite, options["recipe"], options["budget"] or "")
+        rows.append((filled, todo))
+    Console(width=WIDTH).print(paper_board.overview(rows))
+    return 0
+
+
+def _cells(options: dict[str, Any]) -> list[Cell]:
+    from leaderboard.cells import aggregate
+    from leaderboard.collect import collect
+
+    return aggregate(collect(options["results"]))
+
+
+def _plan_of(
+    table: PaperTable, *, datasets: tuple[str, ...], data: Path, **options: Any
+) -> tuple[PaperTable, Suite, Any]:
+    """The table on the data asked for, what the suite has for it, and what plans it, if anything can be run."""
+    from engine.plan import Request
+    from engine.selection import lacks, lacks_data, place, select
+    from leaderboard import paper
+
+    if any(one.startswith("frames=") for one in options["sets"]):
+        raise BenchError("--set frames: a paper's table is about the frames that its data have by default.")
+    found, asked = paper.choose(table, datasets, lambda one: place(one, data))
+    places = {where for column in found.columns for where in (column.place, column.source) if where}
+    suite = paper.Suite(
+        lambda name: lacks("methods", name),
+        lambda name: lacks("protocols", name),
+        {where: lacks_data(asked.get(where, where), data) for where in places},
+    )
+    common: dict[str, Any] = {name: options[name] for name in ("seeds", "budget", "recipe", "sets")}
+    wanted = [Request(**(parts | common)) for parts in paper.requests(found, suite, asked)]
+
+    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
+        return select(wanted, lambda labels: paper.belongs(found, labels), data, store, gpu, tell)
+
+    return found, suite, make if wanted else None
