@@ -41,7 +41,8 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
         picture = png.relative_to(results).as_posix()
         more = [path.relative_to(results).as_posix() for path in draw_timelines(cells, results / "figures")]
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
-    boards = [board if f"figures/{board.timeline}" in more else replace(board, timeline="") for board in boards]
+    there = {path.name for path in (results / "figures").glob("*.png")}
+    boards = [board if board.timeline in there else replace(board, timeline="") for board in boards]
     csv = frame(cells).to_csv(index=False, float_format="%.4f", lineterminator="\n")
     files = {
         "csv": csv,

@@ -130,12 +130,12 @@ def _note(path: Path) -> _Note | None:
 
 
 def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> Run:
-    ancestors = ancestors(stage, stages)
-    failed = next((earlier for earlier in ancestors if earlier.status == "failed"), None)
+    behind = ancestors(stage, stages)
+    failed = next((earlier for earlier in behind if earlier.status == "failed"), None)
     if stage.status == "pending" and failed:
         reason = f"{failed.kind} of {failed.labels.method} failed: {failed.reason}"
         stage = replace(stage, status="failed", reason=reason)
-    fused = [earlier for earlier in ancestors if earlier.kind == "evaluate"]
+    fused = [earlier for earlier in behind if earlier.kind == "evaluate"]
     trained = [_pretrain(one, stages) for one in fused or [stage]]
     known = [_origin(one.key, stages, origins) for one in trained if one]
     # Without the folders in between, at least data and shared numerics tell experiments apart.

@@ -23,7 +23,7 @@ from leaderboard.tables import LEGEND, MEASURES, Table, method_title, one_line, 
 
 METRICS = MEASURES | {
     "top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "ece": "calibration error",
-    "best_on_test": "best epoch on test", "top1_draws_sd": "sd over draws of labels",
+    "ci_low": "95 % interval, lower end", "ci_high": "95 % interval, upper end", "best_on_test": "best epoch on test", "top1_draws_sd": "sd over draws of labels",
 }  # fmt: skip
 """What metrics are called; others by the names in their records."""
 FACETS = ("dataset", "split", "source", "stream", "protocol", "recipe", "budget", "encoder")
@@ -198,16 +198,15 @@ def _figures(source: Path, target: Path) -> list[Piece]:
 
 
 def _players(source: Path, target: Path) -> list[Piece]:
-    """Animations of skeletons, ``player_*.json``."""
-    pieces = []
-    for path in sorted(source.glob("player_*.json")):
+    """Animations of skeletons: JSON files with ``bones`` and ``clips``."""
+    pieces: list[Piece] = []
+    for name, (path,) in _by_name(source, (".json",)):
         content = _read_json(path)
-        if isinstance(content, dict):
+        if isinstance(content, dict) and content.get("clips") and "bones" in content:
             target.mkdir(exist_ok=True)
-            name = f"player{len(pieces):03}"
-            _write_script(target / f"{name}.js", "keepPlayer", name, content)
-            title = str(content.get("title") or path.stem.removeprefix("player_"))
-            pieces.append(Piece(one_line(title), (f"{target.name}/{name}.js",)))
+            own = f"player{len(pieces):03}"
+            _write_script(target / f"{own}.js", "keepPlayer", own, content)
+            pieces.append(Piece(one_line(name), (f"{target.name}/{own}.js",)))
     return pieces
 
 

@@ -17,10 +17,6 @@ REFERENCES = {
     "imported": "imported",
 }
 """Methods that a table is read against, or that were trained on other data; never ranked, shown in this order."""
-_ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
-_TWINS = {"random": "supervised", "supervised": "random"}
-"""The same initial weights, frozen and trained."""
-_MAIN = "linear"
 MEASURES = {
     "miou": "mIoU", "acc": "ACC", "macc": "MACC", "fwiou": "FWIoU", "edit": "Edit",
     "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50",
@@ -28,6 +24,10 @@ MEASURES = {
     "macc_actions": "MACC actions", "fwiou_actions": "FWIoU actions",
 }  # fmt: skip
 """Columns of a table of segmentation; its headline comes first."""
+_ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
+_TWINS = {"random": "supervised", "supervised": "random"}
+"""The same initial weights, frozen and trained."""
+_MAIN = "linear"
 _RANKED = "miou"
 _CHARTED = 4
 _KEY_DIGITS = 6

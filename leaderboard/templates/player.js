@@ -24,14 +24,17 @@ async function showPlayer() {
   }
 }
 
-/** Poses as T x M x V x 3, whatever the number of persons; absent persons are all zero. */
-function framesOf({ joints }) {
-  return Array.isArray(joints[0][0][0]) ? joints : joints.map(pose => [pose]);
+/** Poses as T x M x V x 3, also of one person without an axis; absent persons are all zero. */
+function framesOf({ frames }) {
+  return Array.isArray(frames[0][0][0]) ? frames : frames.map(pose => [pose]);
 }
 
-function play(data, stage) {
-  const clips = data.clips.map(clip => ({ name: String(clip.name ?? ""), frames: framesOf(clip), weights: clip.weights }));
-  const count = Math.max(...clips.map(clip => clip.frames.length)), fps = Number(data.fps) || 30;
+/** Play all clips of a group; returns what stops it. */
+function play(data, stage, group = data.clips[0].group) {
+  const groups = [...new Set(data.clips.map(clip => clip.group))];
+  const clips = data.clips.filter(clip => clip.group === group)
+    .map(clip => ({ name: String(clip.title ?? ""), frames: framesOf(clip), weights: clip.weights }));
+  const count = Math.max(...clips.map(clip => clip.frames.length)), rate = Number(data.rate) || 12.5;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   let frame = 0, angle = 20, moving = !calm, speed = 1, before = null, request = 0;
 
@@ -42,7 +45,7 @@ function play(data, stage) {
     const [bottom, top] = extent(1), radius = Math.max(...points.map(([x, , z]) => Math.hypot(x, z)), 0.1);
     clip.scale = Math.min(width / (2 * radius + 0.2), width * 1.1 / (top - bottom + 0.2));
     clip.middle = (top + bottom) / 2;
-    clip.canvas = canvasOf(width, width * 1.1, { tabindex: 0, role: "img", "aria-label": `Skeleton: ${clip.name || data.title}. Left and right turn it, space plays and stops` });
+    clip.canvas = canvasOf(width, width * 1.1, { tabindex: 0, role: "img", "aria-label": `Skeleton: ${clip.name}. Left and right turn it, space plays and stops` });
   }
 
   function draw() {
@@ -80,7 +83,7 @@ function play(data, stage) {
 
   function step(now) {
     if (moving && before !== null) {
-      const passed = Math.floor((now - before) / 1000 * fps * speed);
+      const passed = Math.floor((now - before) / 1000 * rate * speed);
       if (passed) {
         frame = (frame + passed) % count;
         before = now;
@@ -102,6 +105,11 @@ function play(data, stage) {
   const speeds = element("select", { "aria-label": "Speed", change: () => { speed = Number(speeds.value); before = null; } },
     [0.25, 0.5, 1, 2].map(one => element("option", { value: one, selected: one === 1 ? "" : undefined }, `${one}×`)));
   const reading = element("span", { class: "soft" });
+  const choice = groups.length < 2 ? "" : element("select", { "aria-label": "Group", change: () => {
+    const next = groups[choice.selectedIndex];
+    stop();
+    playing.stop = play(data, stage, next);
+  } }, groups.map(one => element("option", { selected: one === group ? "" : undefined }, String(one))));
   for (const { canvas } of clips) {
     canvas.addEventListener("pointermove", event => { if (event.buttons) { angle += event.movementX / 2; draw(); } });
     canvas.addEventListener("keydown", event => {
@@ -113,14 +121,17 @@ function play(data, stage) {
     });
   }
   stage.replaceChildren(
-    element("h2", {}, String(data.title ?? "")),
-    element("div", { class: "controls" }, button, slider, speeds, reading),
+    element("div", { class: "controls" }, choice, button, slider, speeds, reading),
     element("div", { class: "skeletons" }, clips.map(({ name, canvas }) => element("figure", {}, canvas, element("figcaption", {}, name)))),
-    element("p", { class: "soft" }, String(data.note ?? "Drag to turn. Left side of the body in blue, right side in orange.")));
+    element("p", { class: "soft" }, "Drag to turn. Left side of the body in blue, right side in orange."));
   draw();
   document.addEventListener("theme", draw);
   request = requestAnimationFrame(step);
-  return () => { cancelAnimationFrame(request); document.removeEventListener("theme", draw); };
+  function stop() {
+    cancelAnimationFrame(request);
+    document.removeEventListener("theme", draw);
+  }
+  return stop;
 }
 
 document.getElementById("clips")?.addEventListener("change", showPlayer);

@@ -19,7 +19,7 @@ function curve(name, lines) {
   const [left, right] = extent(xs);
   let [low, high] = extent(ys);
   if (low === high) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
-  const width = 320, height = 170, box = { left: 50, right: 312, top: 8, bottom: 146 };
+  const width = 320, height = 170, box = { left: 50, right: 304, top: 8, bottom: 146 };
   const x = value => box.left + (value - left) / (right - left || 1) * (box.right - box.left);
   const y = value => box.bottom - (value - low) / (high - low) * (box.bottom - box.top);
   const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "curve" });
@@ -145,7 +145,7 @@ function recalls(values, names) {
     element("th", { scope: "row" }, `${i}`.padStart(String(values.length).length, "0") + ` ${names[i] === `class ${i}` ? "" : names[i]}`),
     element("td", { "data-value": Number.isFinite(value) ? value : -1 }, Number.isFinite(value) ? value.toFixed(1) : "–"),
     element("td", { class: "left", "data-value": Number.isFinite(value) ? value : -1 }, element("meter", { min: 0, max: 100, value: value ?? 0, "aria-hidden": "true" }))));
-  const heads = [["Class", ""], ["Recall", ""], ["of 100 %", "left"]].map(([text, kind]) => element("th", { scope: "col", class: kind }, text));
+  const heads = [["Class", ""], ["Recall", ""], ["", "left"]].map(([text, kind]) => element("th", { scope: "col", class: kind }, text));
   const table = element("table", { class: "sortable recalls" }, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, rows));
   makeSortable(table);
   return table;

@@ -60,7 +60,7 @@ function recordBody(record) {
     record.reason ? element("p", { class: "warning" }, `${record.status}: ${record.reason}`) : "",
     cell ? section("The command", [commandLine(cell.command)]) : "",
     cell?.timeline ? section("Over time", [element("a", { href: cell.timeline }, element("img", { src: cell.timeline, alt: "Truth and predictions over time", loading: "lazy" }))]) : "",
-    section("Metrics", [pairs(record.metrics, metricName)], Object.keys(record.metrics).length),
+    section("Metrics", [pairs(percents(record.metrics), metricName)], Object.keys(record.metrics).length),
     section("Curves", [element("div", { class: "curves" }, curves(record.curve))], record.curve.length),
     ...classes(facts),
     ...details(record),
@@ -133,13 +133,18 @@ function stageBefore(key) {
     if (!record || folded.childElementCount > 1) return;
     folded.append(...[
       record.reason ? element("p", { class: "warning" }, `${record.status}: ${record.reason}`) : "",
-      section("Metrics", [pairs(record.metrics, metricName)], Object.keys(record.metrics).length),
+      section("Metrics", [pairs(percents(record.metrics), metricName)], Object.keys(record.metrics).length),
       section("Curves", [element("div", { class: "curves" }, curves(record.curve))], record.curve.length),
       ...details(record),
       ...record.parents.map(stageBefore),
     ].filter(Boolean));
   });
   return folded;
+}
+
+/** Metrics with the decimals that differences between them need. */
+function percents(metrics) {
+  return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, value?.toFixed(2) ?? null]));
 }
 
 function pairs(table, name = one => one) {

@@ -31,6 +31,7 @@ function sortTable(table, title, direction) {
 /** Make the headings of a table buttons; a click sorts and tells the table's listeners of "sorted". */
 function makeSortable(table) {
   for (const heading of table.tHead?.rows[0]?.cells ?? []) {
+    if (!heading.textContent.trim()) continue;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...heading.childNodes);
