@@ -55,8 +55,8 @@ function sortBoards(order) {
   const [, title, direction] = order.match(/^(.*):(ascending|descending)$/s) ?? [];
   for (const { table, heads, order: first } of boards) {
     if (title) sortTable(table, title, direction);
+    else for (const head of heads) head.ariaSort = null;
     if (heads.some(head => head.ariaSort)) continue;
     for (const [body, rows] of first) body.append(...rows); // as it came
   }
-  if (!title) for (const { heads } of boards) for (const head of heads) head.ariaSort = null;
 }
