@@ -44,9 +44,11 @@ class Choice:
     @property
     def identity(self) -> dict[str, Any]:
         """Its part of a stage's key."""
+        cls = self.plugin.load()
+        version = cls.version_under(self.config) if self.plugin.kind == "protocols" else cls.version
         identity = {
             "plugin": self.plugin.name,
-            "version": self.plugin.load().version,
+            "version": version,
             "preset": self.preset,
             "config": as_dict(self.config),
         }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Units of work per second: floating-point operations of the encoder, clips scored by a protocol.
 _NOMINAL: dict[str, dict[StageKind, float]] = {
-    "cpu": {"pretrain": 8e10, "features": 1e11, "evaluate": 2000.0, "fuse": 1e5},
+    "cpu": {"pretrain": 1.1e11, "features": 1e11, "evaluate": 2000.0, "fuse": 1e5},
     "cuda": {"pretrain": 5e12, "features": 1e13, "evaluate": 5000.0, "fuse": 1e5},
 }
 

@@ -112,12 +112,16 @@ class _Run:
         def stream(clips: Tensor) -> Tensor:
             return to_stream(clips, self.stage.labels.stream, split.layout)
 
-        def train_network(asked: NetworkTraining) -> None:
+        def train_network(asked: NetworkTraining) -> Tensor:
             epochs = asked.config.epochs
+            last: list[Tensor] = []
 
             def after_epoch(epoch: int) -> Mapping[str, float]:
-                due = epoch % _EVERY == 0 or epoch == epochs
-                return {"test_top1": self.point(asked.scores())} if due else {}
+                if epoch % _EVERY and epoch < epochs:
+                    return {}
+                scores = asked.scores()
+                last[:] = [scores] if epoch == epochs else []
+                return {"test_top1": self.point(scores)}
 
             def after_last() -> None:
                 if asked.config.recalibrate:
@@ -142,6 +146,7 @@ class _Run:
             )
             checkpoint = self.bench.store.checkpoint(self.stage, self.draw.name)
             self.curve += train.fit(training, seed=self.seed, checkpoint=checkpoint, report=report)
+            return last[0] if last else asked.scores()  # a finished run that was resumed has scored nothing
 
         context = EncoderContext(
             encoder=copy.deepcopy(encoder),

@@ -79,7 +79,7 @@ def record_frames(
     if not np.isfinite(scores).all():
         raise BenchError(f"{stage}: scores are not finite, the classifier diverged; try smaller learning rates.")
     prediction = scores.argmax(1).astype(np.int64)
-    measured = evaluate_frames(prediction, truth, split.test.offsets, len(split.classes), stage_seed(stage))
+    measured = evaluate_frames(prediction, truth, split.test.offsets, len(split.classes))
     metrics = dict(measured.values)
     constant = majority(split.train.labels.numpy(), truth, len(split.classes))
     metrics |= {f"majority_{name}": value for name, value in constant.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 
@@ -15,12 +16,15 @@ from leaderboard.statistics import Correctness, average, correctness, interval
 
 COLUMNS = (
     "dataset", "split", "source", "stream", "method", "encoder", "recipe", "budget", "protocol", "metric", "mean", "sd",
-    "n", "ci_low", "ci_high", "feature_dim", "params", "pretrain_epochs", "status", "keys",
+    "n", "ci_low", "ci_high", "feature_dim", "params", "pretrain_epochs", "window", "stride", "subsample", "pooling", "status",
+    "keys",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``; ``source`` is empty where a method was pre-trained on the same data."""
 HEADLINE = "top1"
 """What methods are ranked by, unless a record names another metric (``facts["headline"]``)."""
 _NOT_METRICS = ("ci_low", "ci_high")
+_CONSTANT = "majority_"
+_WHOLE = ("n", "feature_dim", "params", "pretrain_epochs", "window", "stride", "subsample")
 _STATUSES: tuple[Status, ...] = ("done", "failed", "unsupported", "pending")
 
 
@@ -128,10 +132,20 @@ class Cell:
         only = self.done[0].stage.metrics if len(self.done) == 1 else {}
         return only.get("ci_low"), only.get("ci_high")
 
+    @cached_property
+    def constant(self) -> dict[str, Summary]:
+        """Measures of the most frequent class predicted everywhere, where the records hold them."""
+        names = {name.removeprefix(_CONSTANT): name for name in self.metrics if name.startswith(_CONSTANT)}
+        return {name: self.metrics[stored] for name, stored in names.items()}
+
     def fact(self, name: str) -> int | None:
         """A whole number that the runs' records state (``params``, ``feature_dim``, ``pretrain_epochs``)."""
-        values = [run.stage.facts[name] for run in self.done if name in run.stage.facts]
-        return int(values[0]) if values else None
+        value = self.stated(name)
+        return None if value is None else int(value)
+
+    def stated(self, name: str) -> Any:
+        """What the runs' records state under a name, ``None`` where they state nothing."""
+        return next((run.stage.facts[name] for run in self.done if name in run.stage.facts), None)
 
 
 def aggregate(runs: Iterable[Run]) -> list[Cell]:
@@ -146,8 +160,12 @@ def aggregate(runs: Iterable[Run]) -> list[Cell]:
 
 
 def frame(cells: Iterable[Cell]) -> pd.DataFrame:
-    """The long table with the columns ``COLUMNS``: one row per cell and metric, missing numbers left empty."""
+    """The long table with the columns ``COLUMNS``: one row per cell and metric, missing numbers left empty.
+
+    The majority class has rows of its own, as a method without encoder, once for each protocol on untrimmed recordings.
+    """
     rows = []
+    constant: dict[tuple[Bench, str], Cell] = {}
     for cell in cells:
         shared = {
             **vars(cell.bench),
@@ -156,14 +174,21 @@ def frame(cells: Iterable[Cell]) -> pd.DataFrame:
             "protocol": cell.protocol,
             "status": cell.status,
             "keys": " ".join(run.stage.key for run in cell.done or cell.runs),
-            **{name: cell.fact(name) for name in ("feature_dim", "params", "pretrain_epochs")},
+            **{name: cell.fact(name) for name in _WHOLE[1:]},
+            "pooling": cell.stated("pooling"),
         }
-        for metric, s in (cell.metrics or {cell.headline: Summary(float("nan"), None, 0)}).items():
+        summaries = {name: one for name, one in cell.metrics.items() if not name.startswith(_CONSTANT)}
+        if cell.constant and constant.setdefault((cell.bench, cell.protocol), cell) is cell:
+            own = {"method": "majority", "encoder": "", "protocol": cell.protocol, "status": "done"}
+            rows += [
+                vars(cell.bench) | own | {"metric": name, "mean": s.mean, "n": s.n} for name, s in cell.constant.items()
+            ]
+        for metric, s in (summaries or {cell.headline: Summary(float("nan"), None, 0)}).items():
             numbers = {"metric": metric, "mean": s.mean, "sd": s.sd, "n": s.n, "ci_low": s.low, "ci_high": s.high}
             rows.append(shared | numbers)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    whole, real = ("n", "feature_dim", "params", "pretrain_epochs"), ("mean", "sd", "ci_low", "ci_high")
-    table = table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "float64"))
+    real = ("mean", "sd", "ci_low", "ci_high")
+    table = table.astype(dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(real, "float64"))
     return table.sort_values(list(COLUMNS[: COLUMNS.index("mean")]), kind="stable", ignore_index=True)
 
 

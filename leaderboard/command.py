@@ -92,5 +92,4 @@ def _is_own(run: Stage, stages: Mapping[str, Stage]) -> bool:
 
 def _pretrains(run: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
 
-
     return [stage for stage in ancestors(run, stages) if stage.kind == "pretrain"]

@@ -8,10 +8,53 @@ from html.parser import HTMLParser
 from markupsafe import Markup, escape
 
 _KEPT = frozenset(
-    "section h2 h3 h4 p ul ol li table caption thead tbody tfoot tr th td b strong i em small sub sup code span br".split()
+    [
+        "section",
+        "h2",
+        "h3",
+        "h4",
+        "p",
+        "ul",
+        "ol",
+        "li",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tfoot",
+        "tr",
+        "th",
+        "td",
+        "b",
+        "strong",
+        "i",
+        "em",
+        "small",
+        "sub",
+        "sup",
+        "code",
+        "span",
+        "br",
+    ]
 )
 _START = ("section", "h2", "table")
-_DROPPED = frozenset("script style head title details template svg math iframe object noscript textarea select".split())
+_DROPPED = frozenset(
+    [
+        "script",
+        "style",
+        "head",
+        "title",
+        "details",
+        "template",
+        "svg",
+        "math",
+        "iframe",
+        "object",
+        "noscript",
+        "textarea",
+        "select",
+    ]
+)
 """Left out with all that is in them; of other unknown elements the text is kept."""
 _ATTRIBUTES = {
     "class": re.compile(r"(?:board|reference|missing|soft|left|fact)(?: (?:left|missing|fact))*"),

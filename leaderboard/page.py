@@ -1,4 +1,4 @@
-"""The page: a static folder with the leaderboard, every record behind it, tables, figures and players; no server, no network."""
+"""The page: a static folder with the leaderboard, every record behind it, tables, figures, players; no network."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from leaderboard import render
-from leaderboard.cells import Bench, Cell
+from leaderboard.cells import Cell
 from leaderboard.collect import Stage, ancestors
 from leaderboard.command import command
 from leaderboard.markup import tables_of
 from leaderboard.tables import LEGEND, MEASURES, Table, method_title, one_line, timeline_name
 
 METRICS = MEASURES | {
-    "top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "ece": "calibration error",
-    "ci_low": "95 % interval, lower end", "ci_high": "95 % interval, upper end", "best_on_test": "best epoch on test", "top1_draws_sd": "sd over draws of labels",
-}  # fmt: skip
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class": "mean of classes",
+    "ece": "calibration error",
+    "ci_low": "95 % interval, lower end",
+    "ci_high": "95 % interval, upper end",
+    "best_on_test": "best epoch on test",
+    "top1_draws_sd": "sd over draws of labels",
+}
 """What metrics are called; others by the names in their records."""
 FACETS = ("dataset", "split", "source", "stream", "protocol", "recipe", "budget", "encoder")
 """What the leaderboard is filtered by."""
@@ -37,12 +41,12 @@ _FILES = (*_PICTURES, ".pdf", ".csv", ".tex", ".md")
 
 @dataclass(frozen=True)
 class Piece:
-    """A figure, a table or a player: its file name without the suffix, what it shows, and the files to download."""
+    """A figure, a table or a player: its file name without the suffix, files to download, and what it shows, safe markup."""
 
     name: str
     files: tuple[str, ...]
     picture: str = ""
-    body: Markup = Markup("")
+    body: str = ""
 
 
 def write(results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages: Mapping[str, Stage]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import replace as changed
 from pathlib import Path
 
 import jinja2
@@ -21,26 +22,41 @@ _TIED = "≈"
 
 
 def terminal(boards: Sequence[Table], legend: str = LEGEND) -> RenderableType:
-    """A renderable for a rich console; narrow ones lose the least important columns."""
+    """A renderable for a rich console; narrow ones lose the least important columns, then split tables."""
     return Group(*(_Fitting(board) for board in boards), Text(legend, style="dim"))
 
 
 class _Fitting:
-    """A table that leaves out columns until it fits the console."""
+    """A table that leaves out columns until it fits the console, and becomes several where it still does not."""
 
     def __init__(self, board: Table) -> None:
         self.board = board
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grid = Grid()
-        for facts, runs in ((4, True), (4, False), (3, False), (1, False), (0, False)):
-            grid = self._grid(facts, runs)
-            if Measurement.get(console, options.update(width=10_000), grid).maximum <= options.max_width:
-                break
-        yield grid
+        def fits(grid: Grid) -> bool:
+            return Measurement.get(console, options.update(width=10_000), grid).maximum <= options.max_width
 
-    def _grid(self, facts: int, runs: bool) -> Grid:
+        for facts, runs in ((4, True), (4, False), (3, False), (1, False), (0, False)):
+            if fits(grid := self._grid(self.board, facts, runs)):
+                yield grid
+                return
+        first, total = 0, len(self.board.columns)
+        while first < total:
+            last = next(
+                (end for end in range(total, first + 1, -1) if fits(self._grid(self._part(first, end)))), first + 1
+            )
+            yield self._grid(self._part(first, last))
+            first = last
+
+    def _part(self, first: int, last: int) -> Table:
+        """The table with some of its columns; the note stands below the last one."""
         board = self.board
+        rows = tuple(changed(row, entries=row.entries[first:last]) for row in board.rows)
+        note = board.note if last == len(board.columns) else ""
+        title = f"{board.title} · columns {first + 1} to {last}" if last - first < len(board.columns) else board.title
+        return changed(board, title=title, columns=board.columns[first:last], rows=rows, note=note)
+
+    def _grid(self, board: Table, facts: int = 0, runs: bool = False) -> Grid:
         grid = Grid(title=Text(board.title, style="bold"), caption=Text(board.note), box=SIMPLE_HEAD, padding=(0, 1))
         grid.title_justify = grid.caption_justify = "left"
         grid.add_column("Method", overflow="fold", max_width=30)

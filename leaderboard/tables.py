@@ -135,7 +135,7 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
     title = f"{_title(bench)} · {one_line(protocol)}"
     note = "Actions: without the frames whose true class is background."
     if done := next((cell for cell in cells if cell.done), None):
-        constant = [done.metrics.get(f"majority_{measure}") for measure in MEASURES]
+        constant = [done.constant.get(measure) for measure in MEASURES]
         entries = tuple(Entry(f"{one.mean:.1f}", summary=one) if one else Entry("-") for one in constant)
         rows = (Row("majority class", True, entries, ("-",) * len(FACTS), ()), *rows)
         facts = done.done[0].stage.facts

@@ -76,8 +76,8 @@ class ActCLR(SkeletonCLR):
     config: ActCLRConfig
     init_from = "aimclr"
     cost = 5.0
-    budgets = {"quick": {**QUICK, "train.epochs": 12, "train.lr": 5e-4}}
-    tuned = {"quick:synthetic": {"train.epochs": 5, "train.lr": 1e-3}}
+    budgets = {"quick": {**QUICK, "train.batch": 16, "train.epochs": 12, "train.lr": 5e-4}}
+    tuned = {"quick:synthetic": {"train.batch": 32, "train.epochs": 5, "train.lr": 1e-3}}
     recipes = {
         "released": {
             "actionlet.anchor": "batch",

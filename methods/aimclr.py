@@ -57,8 +57,8 @@ class AimCLR(SkeletonCLR):
     config: AimCLRConfig
     cost = 7.0
     # In a queue that holds every clip of a small set, the nearest neighbour is the clip's own earlier key (aimclr.md 8.16).
-    budgets = {"quick": {**QUICK, "nnm.on": False}}
-    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}}
+    budgets = {"quick": {**QUICK, "nnm.on": False, "train.batch": 16, "train.epochs": 40}}
+    tuned = {"quick:synthetic": {"train.batch": 32, "train.epochs": 10, "train.lr": 2e-3}}
     recipes = {
         "released": {
             "moco.key_init": "independent",

@@ -88,8 +88,8 @@ class HiCLR(SkeletonCLR):
     Config = HiCLRConfig
     config: HiCLRConfig
     cost = 10.0
-    budgets = {"quick": {**QUICK, "train.epochs": 24, "nnm.on": False}}
-    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3, "train.batch": 16}}
+    budgets = {"quick": {**QUICK, "train.epochs": 32, "moco.queue": 256, "nnm.on": False}}
+    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3, "train.batch": 16, "moco.queue": 1024}}
     recipes = {
         "released": {"moco.key_init": "independent", "augment.noise_absent": True, "hierarchy.form": "ce"},
     }

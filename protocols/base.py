@@ -92,7 +92,8 @@ class EncoderContext:
         layout: skeleton layout.
         stream: stream that the encoder reads; convert after augmenting.
         seed: seed of this stage and draw.
-        train: runs the engine's loop (schedule, precision, checkpoint after every epoch, resuming bit for bit).
+        train: runs the engine's loop (schedule, precision, checkpoint after every epoch, resuming bit for bit), and returns the
+            scores of the test clips by the last epoch's weights.
     """
 
     encoder: Encoder
@@ -103,7 +104,7 @@ class EncoderContext:
     layout: Layout
     stream: str
     seed: int
-    train: Callable[[NetworkTraining], None]
+    train: Callable[[NetworkTraining], Tensor]
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,11 @@ class Protocol(ABC, Generic[ContextT]):
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
+
+    @classmethod
+    def version_under(cls, config: Any) -> int:
+        """The version that a config runs: of a protocol that runs others, theirs counts, too."""
+        return cls.version
 
     def features(self) -> FeatureConfig:
         """The features it reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, ClassVar, Literal
@@ -15,11 +15,9 @@ from torch.nn import functional
 
 from engine.config import Config, Overrides, knob
 from protocols.base import EvalContext, Outcome, Protocol
+from protocols.descent import Descent, Gradient, Report, falling
 
 _REPORT_EVERY = 5
-
-Report = Callable[[int, float, Tensor], None]
-"""``report(epoch, loss, weights)``: mean training loss of the epoch over all trials, (D + 1, G, classes) after it."""
 
 Grid = Annotated[
     tuple[Annotated[float, Field(ge=0)], ...],
@@ -149,42 +147,31 @@ def train(
     Returns:
         Weights (D + 1, G, classes).
     """
-    count, width = features.shape
-    generator = torch.Generator().manual_seed(seed)
-    initial = torch.randn(width, 1, classes, generator=generator) * config.init_std
-    initial[-1] = 0
-    weights = initial.to(features.device).repeat(1, len(trials), 1).flatten(1)
-    velocity = torch.zeros_like(weights)
-    rate, decay = torch.tensor(trials, device=features.device).repeat_interleave(classes, 0).T.contiguous()
     targets = functional.one_hot(labels, classes).to(features.dtype)
-    batch = min(config.batch, count)
-    used = count - count % batch if config.drop_last else count
-    steps = -(-used // batch) * config.epochs
-    step = 0
-    for epoch in range(1, config.epochs + 1):
-        order = torch.randperm(count, generator=generator).to(features.device)
-        total = torch.zeros((), device=features.device)
-        for rows in torch.split(order[:used], batch):
-            inputs, target = features[rows], targets[rows, None]
-            log_likelihood = functional.log_softmax((inputs @ weights).view(len(rows), -1, classes), dim=2)
-            if report:
-                total -= (log_likelihood * target).sum()
-            # A floor far below this precision: separable data would bring denormal numbers, which are ten times slower.
-            gradient = log_likelihood.clamp_(min=-40).exp_().sub_(target).flatten(1)
-            velocity.addmm_(inputs.T, gradient, beta=config.momentum, alpha=1 / len(rows))
-            velocity.addcmul_(weights, decay)
-            weights.addcmul_(velocity, -rate * _fall(config, epoch, step / steps))
-            step += 1
-        if report:
-            report(epoch, float(total) / (used * len(trials)), weights.view(width, -1, classes))
-    return weights.view(width, -1, classes)
+
+    def gradient(rows: Tensor, weights: Tensor) -> Gradient:
+        inputs, target = features[rows], targets[rows, None]
+        log_likelihood = functional.log_softmax((inputs @ weights).view(len(rows), -1, classes), dim=2)
+        loss = -(log_likelihood * target).sum() if report else None
+        # A floor far below this precision: separable data would bring denormal numbers, which are ten times slower.
+        outputs = log_likelihood.clamp_(min=-40).exp_().sub_(target).flatten(1)
+        return Gradient(inputs, outputs, len(rows), loss)
+
+    descent = Descent(
+        trials,
+        config.epochs,
+        config.batch,
+        config.drop_last,
+        config.momentum,
+        config.init_std,
+        seed,
+        _cosine if config.schedule == "cosine" else falling(config.milestones),
+    )
+    return descent.run(len(features), (features.shape[1], classes), features.device, gradient, report)
 
 
-def _fall(config: LinearConfig, epoch: int, done: float) -> float:
-    """What the learning rate is multiplied by in an epoch (1-based), with that share of all steps done."""
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 0.1 ** sum(epoch > milestone for milestone in config.milestones)
+def _cosine(epoch: int, done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _judge(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[list[float], list[float]]:

@@ -17,11 +17,12 @@ from datasets.prepare import prepare_clips
 from datasets.streams import to_stream
 from engine.config import BenchError, Config, Overrides, knob
 from protocols.base import Outcome, Protocol, UntrimmedContext
+from protocols.descent import Descent, Gradient, Report, falling
 from protocols.linear import Grid, Scale
 from protocols.segmentation_metrics import confusion, mean_iou
 from protocols.windows import IGNORED, Windows, cut_windows, frame_scores, stretch
 
-_BATCH = 128
+_BATCH = 32
 """Windows per forward pass; in evaluation mode a window's maps do not depend on the others."""
 _INIT_STD = 0.02
 _REPORT_EVERY = 10
@@ -64,7 +65,7 @@ class Segmentation(Protocol[UntrimmedContext]):
     """
 
     title: ClassVar[str] = "class of every frame of untrimmed recordings, linear on frozen maps (seg-v1)"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 1: the same definition, rounded otherwise, and another interval in the record
     aliases: ClassVar[tuple[str, ...]] = ("seg",)
     Config: ClassVar[type[Config]] = SegmentationConfig
     presets: ClassVar[Mapping[str, Overrides]] = {
@@ -217,7 +218,7 @@ def fit(
     rates: Sequence[float],
     config: SegmentationConfig,
     seed: int,
-    report: Callable[[int, float, Tensor], None] | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """Train one linear classifier per learning rate by SGD on the cross-entropy of frames, all of them at once.
 
@@ -233,28 +234,31 @@ def fit(
     Returns:
         Weights (D + 1, G, classes).
     """
-    device, width = features.device, features.shape[2]
-    generator = torch.Generator().manual_seed(seed)
-    initial = torch.randn(width, classes, generator=generator) * _INIT_STD
-    initial[-1] = 0
-    weights = initial.to(device).repeat(1, len(rates)).requires_grad_()  # the trials lie side by side
-    velocity = torch.zeros_like(weights)
-    rate = torch.tensor(rates, device=device).repeat_interleave(classes)
-    spread, targets = stretch(features.shape[1], targets.shape[1]).to(device), targets.to(device)
-    valid = targets != IGNORED
-    for epoch in range(1, config.epochs + 1):
-        step_size = -rate * 0.1 ** sum(epoch > milestone for milestone in config.milestones)
-        total = torch.zeros((), device=device)
-        for rows in torch.split(torch.randperm(len(features), generator=generator).to(device), config.batch):
-            logits = (spread @ (features[rows] @ weights)).view(-1, classes)
-            repeated = targets[rows].flatten().repeat_interleave(len(rates))
-            loss = functional.cross_entropy(logits, repeated, ignore_index=IGNORED, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss / valid[rows].sum(), weights)
-            velocity.mul_(config.momentum).add_(gradient)
-            with torch.no_grad():
-                weights.addcmul_(velocity, step_size)
-            total += loss.detach()
-        if report:
-            mean = float(total / valid.sum()) / len(rates)
-            report(epoch, mean, weights.detach().view(width, -1, classes))
-    return weights.detach().view(width, -1, classes)
+    spread = stretch(features.shape[1], targets.shape[1]).to(features.device)
+    targets = targets.to(features.device)
+    padded = targets == IGNORED
+    frames = (~padded).sum(1).cpu()
+
+    def gradient(rows: Tensor, weights: Tensor) -> Gradient:
+        inputs, blank = features[rows], padded[rows]
+        target = functional.one_hot(targets[rows].masked_fill(blank, 0), classes)[:, :, None]
+        outputs = spread @ (inputs @ weights)
+        logits = outputs.view(*outputs.shape[:2], -1, classes)
+        log_likelihood = functional.log_softmax(logits, dim=3).masked_fill_(blank[:, :, None, None], 0)
+        loss = -(log_likelihood * target).sum() if report else None
+        # As in linear: no denormal numbers.
+        outputs = log_likelihood.clamp_(min=-40).exp_().sub_(target).masked_fill_(blank[:, :, None, None], 0)
+        steps = spread.T @ outputs.flatten(2)
+        return Gradient(inputs.flatten(0, 1), steps.flatten(0, 1), int(frames[rows.cpu()].sum()), loss)
+
+    descent = Descent(
+        [(rate, 0.0) for rate in rates],
+        config.epochs,
+        config.batch,
+        drop_last=False,
+        momentum=config.momentum,
+        init_std=_INIT_STD,
+        seed=seed,
+        rate=falling(config.milestones),
+    )
+    return descent.run(len(features), (features.shape[2], classes), features.device, gradient, report)

@@ -14,7 +14,6 @@ from engine.config import BenchError
 HEADLINE = "miou"
 """What methods are ranked by; unlike the measures without background it punishes actions seen where there are none."""
 _THRESHOLDS = (10, 25, 50)
-_RESAMPLES = 1000
 
 Counts = NDArray[np.int64]
 """Confusion matrix (K, K) of frames: rows are the true classes, columns the predicted ones, class 0 is background."""
@@ -26,12 +25,12 @@ class SegmentationMetrics:
 
     Attributes:
         values: ``acc``, ``macc``, ``fwiou``, ``miou`` of all frames together; the same with ``_actions`` without the frames
-            whose true class is background; ``edit``, ``f1_10``, ``f1_25``, ``f1_50`` of segments; ``ci_low`` and
-            ``ci_high``, the 95 % interval of ``miou``, a bootstrap over recordings with 1000 resamples.
+            whose true class is background; ``edit``, ``f1_10``, ``f1_25``, ``f1_50`` of segments.
         iou: per class; 0 for a class that neither the truth nor the prediction has.
         confusion: of all frames together.
         influence: (R,) what every recording contributes to ``miou`` (share, not percent): the mean is ``miou``, and the
-            variance over R is its squared standard error (jackknife), so that a paired test can treat recordings as samples.
+            variance over R is its squared standard error (jackknife), so that intervals and paired tests can treat recordings
+            as samples.
     """
 
     values: dict[str, float]
@@ -41,7 +40,7 @@ class SegmentationMetrics:
 
 
 def evaluate_frames(
-    prediction: NDArray[np.int64], truth: NDArray[np.int64], offsets: NDArray[np.int64], classes: int, seed: int
+    prediction: NDArray[np.int64], truth: NDArray[np.int64], offsets: NDArray[np.int64], classes: int
 ) -> SegmentationMetrics:
     """Measure predictions (F,) of recordings that lie end to end against the truth (F,).
 
@@ -50,7 +49,6 @@ def evaluate_frames(
         truth: the same, 0 = background.
         offsets: (R + 1,) where each recording begins and the last one ends.
         classes: number of classes K, background included.
-        seed: of the bootstrap.
 
     Raises:
         BenchError: the lengths do not fit, or a class is not one of K.
@@ -63,12 +61,10 @@ def evaluate_frames(
     parts = [slice(begin, end) for begin, end in pairwise(offsets)]
     counts = np.stack([confusion(prediction[part], truth[part], classes) for part in parts])
     whole = counts.sum(0)
-    low, high = np.quantile(_resampled(counts, seed), (0.025, 0.975))
     pairs = [(action_segments(prediction[part]), action_segments(truth[part])) for part in parts]
     values = overlaps(whole) | {f"{name}_actions": value for name, value in overlaps(whole, 1).items()}
     values |= {"edit": float(np.mean([edit_score(*pair) for pair in pairs]))}
     values |= {f"f1_{percent}": segmental_f1(pairs, percent / 100) for percent in _THRESHOLDS}
-    values |= {"ci_low": 100 * float(low), "ci_high": 100 * float(high)}
     return SegmentationMetrics(values, (100 * np.nan_to_num(class_iou(whole))).tolist(), whole, _influence(counts))
 
 
@@ -173,15 +169,6 @@ def segmental_f1(pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]], thres
         best = iou.argmax(1)
         hits += len(np.unique(best[iou.max(1) >= threshold]))
     return 100 * 2 * hits / (predicted + true) if predicted + true else 100.0
-
-
-def _resampled(counts: Counts, seed: int) -> NDArray[np.float64]:
-    """``miou`` of recordings (R, K, K) drawn with replacement, 1000 times."""
-    number = len(counts)
-    times = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), _RESAMPLES)
-    flat = counts.reshape(number, -1)
-    parts = np.array_split(times, _RESAMPLES // 50)  # 50 confusion matrices at once, not 1000
-    return np.concatenate([mean_iou((part @ flat).reshape(-1, *counts.shape[1:])) for part in parts])
 
 
 def _influence(counts: Counts) -> NDArray[np.float64]:

@@ -50,8 +50,7 @@ class Transfer(Protocol[Any]):
     """
 
     title: ClassVar[str] = "linear and finetune on other data than the encoder was pre-trained on"
-    # A new version of either is a new one of this.
-    version: ClassVar[int] = 1 + sum(protocol.version - 1 for protocol in _PARTS.values())
+    version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = TransferConfig
     budgets: ClassVar[Mapping[str, Overrides]] = _inside("budgets")
     tuned: ClassVar[Mapping[str, Overrides]] = _inside("tuned")
@@ -69,6 +68,11 @@ class Transfer(Protocol[Any]):
         self.part = _PARTS[config.by](getattr(config, config.by))
         self.needs = self.part.needs
         self.keeps_validation = self.part.keeps_validation
+
+    @classmethod
+    def version_under(cls, config: TransferConfig) -> int:
+        """A new version of the protocol that is run on the target is a new one of this; of the other one it is not."""
+        return cls.version + _PARTS[config.by].version - 1
 
     def features(self) -> FeatureConfig:
         """The features of the target that ``linear`` reads."""

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
+
+import run_bench
 
 # Tensors here are tiny: one thread is faster, and one full run with two threads was aborted inside torch.
 torch.set_num_threads(1)
@@ -18,6 +21,21 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("reference material (../shared) is absent")
     return folder
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def call(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(run_bench.main, arguments)
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    yield call
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

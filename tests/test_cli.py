@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from click.testing import CliRunner, Result
 
 import run_bench
 from engine import options
@@ -22,21 +20,6 @@ TINY = (
     "--methods", f"{PLUGINS}:TinyCLR", "--datasets", f"{PLUGINS}:Tiny", "--set", f"encoder={PLUGINS}:TinyEncoder",
     "--set", "linear.epochs=5",
 )  # fmt: skip
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-
-    def call(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(run_bench.main, arguments)
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    yield call
-    torch.set_num_threads(threads)
 
 
 def test_targets_are_a_list_and_transfer_means_both_of_its_columns(cli, tmp_path):

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from click.testing import CliRunner, Result
 
-import run_bench
 from leaderboard.paper_tables import TABLES
 
 PLUGINS = Path(__file__).parent / "engine" / "plugins" / "tiny.py"
@@ -16,21 +13,6 @@ TINY = (
     "--datasets", f"{PLUGINS}:Tiny/subject", "--set", f"encoder={PLUGINS}:TinyEncoder", "--set", "aimclr.train.epochs=1",
     "--set", "linear.epochs=2",
 )  # fmt: skip
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-
-    def call(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(run_bench.main, arguments)
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    yield call
-    torch.set_num_threads(threads)
 
 
 def test_a_table_on_other_data_is_planned_run_and_rendered(cli, tmp_path) -> None:

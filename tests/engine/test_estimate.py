@@ -97,6 +97,6 @@ def test_protocols_that_train_are_counted_in_operations_too(world):
     (job,) = (j for j in plan.jobs if j.stage.labels.method == "supervised")
     amount, unit = work(job.stage, plan.splits)
     assert (amount, unit) == (
-        FLOPS * (3 * 10 * 30 + 4 * 30),
+        FLOPS * (3 * 10 * 30 + 2 * 30),
         "flops",
-    )  # forward and backward, four looks at the test clips
+    )  # forward and backward, two looks at the test clips

@@ -83,6 +83,24 @@ def test_training_starts_from_the_weights_of_the_pretraining(world, monkeypatch)
             assert torch.equal(stored[f"_encoder.{name}"], value)
 
 
+def test_the_test_clips_are_scored_once_for_every_point_of_the_curve(world, monkeypatch):
+    """The last point's scores are the result; nobody computes them again."""
+    calls: list[int] = []
+    score = Classifier.scores
+
+    def spy(self, clips, *batch):
+        calls.append(len(clips))
+        return score(self, clips, *batch)
+
+    monkeypatch.setattr(Classifier, "scores", spy)
+    world.run("random", "finetune", sets=short("finetune", "finetune.train.epochs=7"))
+    assert len(calls) == 2
+    stored = scores(world, "supervised finetune")
+    assert records(world)["supervised finetune"]["curve"][-1]["test_top1"] == pytest.approx(
+        100 * (stored["prediction"] == stored["label"]).mean()
+    )
+
+
 def test_poisoned_test_labels_change_no_training(world, other_world, monkeypatch):
     world.run(*TRAINED, sets=short(TRAINED[1]))
     load = Splits.__call__

@@ -24,7 +24,7 @@ def test_columns_are_exactly_those_promised(fake) -> None:
     header = (fake.folder / "leaderboard.csv").read_text().splitlines()[0]
     assert header == (
         "dataset,split,source,stream,method,encoder,recipe,budget,protocol,metric,"
-        "mean,sd,n,ci_low,ci_high,feature_dim,params,pretrain_epochs,status,keys"
+        "mean,sd,n,ci_low,ci_high,feature_dim,params,pretrain_epochs,window,stride,subsample,pooling,status,keys"
     )
 
 

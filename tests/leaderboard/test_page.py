@@ -95,11 +95,15 @@ def test_nothing_is_fetched_from_elsewhere(fake) -> None:
     write(fake.folder)
     folder = fake.folder / "page"
     page = index(fake.folder)
-    named = [a[k] for _, a in page.tags for k in ("src", "href") if a.get(k) and not str(a[k]).startswith(("#", "data:"))]
+    named = [
+        a[k] for _, a in page.tags for k in ("src", "href") if a.get(k) and not str(a[k]).startswith(("#", "data:"))
+    ]
     assert all((folder / str(name)).is_file() for name in named)
     for path in [*folder.glob("*.js"), *folder.glob("*.css"), folder / "index.html"]:
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-        assert not re.search(r"https?:|//\w+\.\w|fetch\(|XMLHttpRequest|innerHTML|insertAdjacentHTML|eval\(", text), path
+        assert not re.search(r"https?:|//\w+\.\w|fetch\(|XMLHttpRequest|innerHTML|insertAdjacentHTML|eval\(", text), (
+            path
+        )
 
 
 @pytest.mark.parametrize("where", ["method", "protocol", "encoder", "dataset", "split", "stream", "failure", "facts"])
@@ -133,7 +137,9 @@ def test_tables_figures_and_players_are_taken_in(fake) -> None:
     fake.evaluate()
     for folder in ("tables", "ablations", "figures/more"):
         (fake.folder / folder).mkdir(parents=True)
-    (fake.folder / "tables" / "actclr.t1.html").write_text("<h1>x</h1><h2>Table one</h2><table><tr><td>81</td></tr></table>")
+    (fake.folder / "tables" / "actclr.t1.html").write_text(
+        "<h1>x</h1><h2>Table one</h2><table><tr><td>81</td></tr></table>"
+    )
     (fake.folder / "tables" / "actclr.t1.csv").write_text("a,b\n")
     (fake.folder / "ablations" / "noise.html").write_text("<table><tr><td onclick=alert(1)>1<script>alert(1)</script>")
     (fake.folder / "figures" / "more" / "tsne #1.svg").write_text("<svg/>")
@@ -155,7 +161,8 @@ def test_tables_figures_and_players_are_taken_in(fake) -> None:
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ("<p>before</p><table><tr><td>1", '<div class="wide" tabindex="0"><table class="sortable"><tr><td>1</td></tr></table></div>'),
+        ("<p>before</p><table><tr><td>1",
+         '<div class="wide" tabindex="0"><table class="sortable"><tr><td>1</td></tr></table></div>'),
         ("<h2>a &lt;b&gt;</h2>", "<h2>a &lt;b&gt;</h2>"),
         ("<h2>a</h2></div></section></h2><p>b", "<h2>a</h2><p>b</p>"),
         ("<h2>a<script>alert(1)</script><svg><td>x</td></svg></h2>", "<h2>a</h2>"),

@@ -97,6 +97,21 @@ def test_terminal_fits_and_keeps_the_numbers(fake) -> None:
     assert "Parameters" not in printed(fake.folder, 70)
 
 
+def test_a_table_of_many_protocols_becomes_several_in_a_narrow_terminal(fake) -> None:
+    protocols = ("knn", "linear", "semi", "finetune", "linear:aimclr", "linear:actclr", "knn:actclr")
+    for number, protocol in enumerate(protocols):
+        for method in ("raw", "aimclr"):
+            fake.evaluate(method, protocol, 0, (number + 1) / 10)
+    text = printed(fake.folder, 80)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert all(text.count(f"{10 * (number + 1)}.0 ") == 2 for number in range(len(protocols)))
+    parts = [(int(a), int(b)) for a, b in re.findall(r"· columns (\d) to (\d)", " ".join(text.split()))]
+    assert [column for first, last in parts for column in range(first, last + 1)] == [1, 2, 3, 4, 5, 6, 7]
+    assert len(parts) > 1
+    assert text.count("Sorted by") == 1
+    assert "columns" not in printed(fake.folder, 300)
+
+
 class Page(HTMLParser):
     """Collects tags and text, and checks that tags close."""
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from leaderboard.build import write
-from leaderboard.cells import aggregate
+from leaderboard.cells import aggregate, frame
 from leaderboard.collect import collect
 from leaderboard.tables import Table, tables
 from leaderboard.timelines import draw_timelines
@@ -52,6 +52,21 @@ def test_methods_are_ranked_by_miou_over_recordings(fake) -> None:
     low, high = found.rows[2].entries[0].summary.low, found.rows[2].entries[0].summary.high
     assert 51 - low == pytest.approx(100 * 1.96 * noise.std() / 20**0.5, rel=0.2)
     assert high - 51 == pytest.approx(100 * 1.96 * noise.std() / 20**0.5, rel=0.2)
+
+
+def test_windows_and_the_majority_class_are_in_the_csv(fake) -> None:
+    for method in ("aimclr", "random"):
+        segmented(fake, method, np.full(20, 0.5))
+    fake.evaluate("aimclr", "knn")
+    table = frame(aggregate(collect(fake.folder)))
+    assert not table.metric.str.startswith("majority").any()
+    constant = table[table.method == "majority"].set_index("metric")["mean"]
+    assert constant.to_dict() == {"acc": 40.0, "miou": 3.0}
+    settings = (
+        table[table.method != "majority"].groupby("protocol")[["window", "stride", "subsample", "pooling"]].first()
+    )
+    assert settings.loc["segmentation"].tolist() == [100, 50, 1, "gap"]
+    assert settings.loc["knn"].isna().all()
 
 
 def test_settings_stand_below_the_table(fake) -> None:

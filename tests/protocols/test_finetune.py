@@ -41,7 +41,7 @@ def clips(count: int, seed: int = 0, spread: float = 0.1) -> tuple[Tensor, Tenso
     return from_storage(stored), labels
 
 
-def loop(asked: NetworkTraining, count: int, seed: int) -> None:
+def loop(asked: NetworkTraining, count: int, seed: int) -> Tensor:
     """A plain loop: what the engine's does, without schedule and checkpoints."""
     generator = Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -53,6 +53,7 @@ def loop(asked: NetworkTraining, count: int, seed: int) -> None:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+    return asked.scores()
 
 
 @pytest.fixture
@@ -163,7 +164,12 @@ class Deep(Small):
 def test_layer_decay_gives_every_layer_its_rate(context) -> None:
     """igm.md 4: embeddings 0.8^9, block k (0..7) 0.8^(8-k), the last norm and the head 1."""
     asked: list[NetworkTraining] = []
-    given = replace(context(clips(9), clips(3, 1)[0]), encoder=Deep(), train=asked.append)
+
+    def note(training: NetworkTraining) -> Tensor:
+        asked.append(training)
+        return training.scores()
+
+    given = replace(context(clips(9), clips(3, 1)[0]), encoder=Deep(), train=note)
     Finetune(config(layer_decay=0.8, warmup_epochs=5)).run(given)
     network, rate = asked[0].network, asked[0].rate
     expected = {"encoder.layer": 0.8**9, "encoder.norm": 1, "layer": 1}

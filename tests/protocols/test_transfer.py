@@ -56,3 +56,11 @@ def test_settings_of_one_variant_leave_the_other_as_it_was():
         chosen("linear", {"linear.epoch": 7})
     with pytest.raises(BenchError, match=r"transfer\.linear\.epochs = 0"):
         chosen("linear", {"linear.epochs": 0})
+
+
+def test_a_new_version_of_one_variant_leaves_the_other_as_it_was(monkeypatch):
+    before = {name: chosen(name).identity for name in Transfer.headlines}
+    assert {name: identity["version"] for name, identity in before.items()} == {"linear": 1, "finetune": 1}
+    monkeypatch.setattr(Linear, "version", 3)
+    assert chosen("linear").identity == before["linear"] | {"version": 3}
+    assert chosen("finetune").identity == before["finetune"]
