@@ -96,7 +96,7 @@ def _copy(results: Path, draft: Path, suffix: str) -> bool:
 
 def _facets(board: Table) -> dict[str, str]:
     """Attributes of a table that it is filtered by; those of its columns and rows are in the template."""
-    return {name: str(value) for name, value in asdict(board.bench).items()} if board.bench else {}
+    return {name: one_line(value) for name, value in asdict(board.bench).items()} if board.bench else {}
 
 
 def _choices(boards: Sequence[Table]) -> dict[str, list[str]]:

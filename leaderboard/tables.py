@@ -125,7 +125,7 @@ def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
     columns = tuple(f"{one_line(_protocol_title(protocol))} top-1" for protocol in protocols)
     note = f"Sorted by {columns[protocols.index(main)]}."
-    return Table(_title(bench), columns, rows, note, bench=bench, protocols=tuple(protocols))
+    return Table(_title(bench), columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
 
 
 def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
@@ -153,7 +153,7 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
         measure="segmentation",
         charted=_CHARTED,
         bench=bench,
-        protocols=(protocol,) * len(MEASURES),
+        protocols=(one_line(protocol),) * len(MEASURES),
         timeline=timeline_name(bench, protocol),
     )
 
