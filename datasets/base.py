@@ -186,18 +186,24 @@ class Dataset(ABC):
         cut = self.cut(stored.samples, split)
         return stored.split(f"{self.name}/{cut.name}", cut.train, cut.test, cut.group, self.frames)
 
-    def check(self) -> CheckReport:
+    def check(self, split: str = "") -> CheckReport:
         """Verify checksums and look for everything that is odd in the prepared data.
 
+        Args:
+            split: one that is to be counted beside those of :meth:`split_names`, such as a rule of one's own.
+
         Raises:
-            BenchError: data not prepared, or too damaged to be read.
+            BenchError: data not prepared, or too damaged to be read; or the split does not exist, or has an empty part.
         """
-        found = [self._check(content) for content in self.contents]
+        found = [self._check(content, split) for content in self.contents]
         return replace(found[0], more=found[1]) if found[1:] else found[0]
 
-    def _check(self, content: Content) -> CheckReport:
+    def _check(self, content: Content, split: str) -> CheckReport:
         store = self.prepared() if content == "clips" else self.recordings()
-        cuts = [self.cut(store.samples, split) for split in self.split_names(store.samples)]
+        cuts = [self.cut(store.samples, name) for name in self.split_names(store.samples)]
+        if split:
+            cuts.append(self.cut(store.samples, split))
+            store.cut_digest(f"{self.name}/{cuts[-1].name}", cuts[-1].train, cuts[-1].test, cuts[-1].group)
         masks = {cut.name: (cut.train, cut.test) for cut in cuts}
         if isinstance(store, Prepared):
             return check_store(self.name, store, masks, self.expected)

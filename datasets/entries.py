@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from datasets.archives import look_over
 from datasets.prepare import BadClipError
 from engine.config import BenchError
 
@@ -81,7 +82,7 @@ def of_zip(path: Path, suffix: str, hint: str) -> list[Entry]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
+            members = look_over(archive, path)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise BenchError(
             f"{path} is neither a folder nor a readable zip ({error}); downloaded completely? {hint}"

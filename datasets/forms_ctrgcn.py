@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.archives import look_over
 from datasets.interchange import PERSONS, Clips, Interchange, split_name, table
 from datasets.layout import NTU25
 from engine.config import BenchError
@@ -94,6 +95,7 @@ def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], _Header]]:
     """An array inside the npz: its header, and the file behind it at the first row."""
     try:
         with zipfile.ZipFile(path) as archive:
+            look_over(archive, path)
             if f"{key}.npy" not in archive.namelist():
                 found = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:8]) or "nothing"
                 raise BenchError(

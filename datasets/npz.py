@@ -189,6 +189,6 @@ def _expand(listed: str, where: str) -> list[str]:
     for part in listed.split(","):
         if not part.strip():
             raise BenchError(f"{where}: an empty value in the list; write for example 1-5,7.")
-        span = re.fullmatch(r"\s*(\d+)-(\d+)\s*", part)
+        span = re.fullmatch(r"\s*(\d{1,6})-(\d{1,6})\s*", part)
         values += [str(value) for value in range(int(span[1]), int(span[2]) + 1)] if span else [part.strip()]
     return values

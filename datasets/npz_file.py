@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datasets.archives import check_sizes
 from datasets.base import OnBad
 from datasets.layout import LAYOUTS, Layout
 from datasets.prepare import BadClipError, Recordings, inspect
@@ -106,9 +107,12 @@ def read_recordings(path: Path, sha256: str, on_bad: OnBad) -> tuple[Recordings,
 def _load(path: Path) -> Arrays:
     """All arrays of the file; each is read once, because an open npz decompresses at every access."""
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file):  # a plain message for what is no npz at all
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            check_sizes(archive, path)
             file.seek(0)
             return dict(np.load(file, allow_pickle=False))
+    except BenchError:
+        raise
     except Exception as error:  # whatever zip, zlib and the array headers throw at a damaged or hostile file
         raise BenchError(f"{path} cannot be read as an npz of plain arrays: {error}") from None
 

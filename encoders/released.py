@@ -8,6 +8,8 @@ stated, or refused; every tensor of the encoder is in the file, or the file is r
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from datasets.archives import look_over
 from datasets.layout import NTU25
 from encoders.graph import spatial_adjacency
 from encoders.stgcn import STGCN, STGCNConfig, convert_released
@@ -30,6 +33,8 @@ _DROPPED = {
     r"encoder_q\.fc\.[02]\..*": "projector",
     r"encoder_q\.fc\..*": "linear head",
 }
+_MOST_BYTES = 4 << 30
+"""Bytes that a checkpoint may unpack to; the released ones have 10 to 40 million."""
 _MASK = {r"mask_param": "HiCLR's mask value"}
 
 
@@ -93,7 +98,8 @@ def read_released(path: Path, release: str) -> Released:
             tensor = next(iter(convert_released({key: value}).values()))
             expected = template[name]
             if tensor.shape != expected.shape or tensor.is_floating_point() != expected.is_floating_point():
-                faults.append(f"{key} is {value.dtype} {_shape(value)}, expected {expected.dtype} {_shape(expected)}")
+                wrong = f"{value.dtype} {_shape(value)}, expected {expected.dtype} {_shape(expected)}"
+                faults.append(f"{key} ({_meaning(name)}) is {wrong}")
             elif not torch.isfinite(tensor).all():
                 faults.append(f"{key} holds NaN or infinite values")
             converted[name] = tensor.to(expected.dtype).contiguous().clone()
@@ -108,15 +114,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors by name, without ``module.``."""
     if not path.is_file():
         raise BenchError(f"{path}: there is no such file.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file comes to
-        asked = re.search(r"(?:GLOBAL|global) ['`]?([\w.]+)", str(error))
-        first_line = str(error).partition("\n")[0]
-        why = f"it asks for {asked[1]}" if asked else f"{type(error).__name__}: {first_line[:200]}"
-        raise BenchError(
-            f"{path} is refused as a checkpoint of plain tensors ({why}). Nothing in it was run."
-        ) from None
+    why = _fault(path)
+    if not why:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a damaged or hostile file comes to
+            asked = re.search(r"(?:GLOBAL|global) ['`]?([\w.]*\.\w+)", str(error))
+            why = f"it asks for {asked[1]}" if asked else "it is damaged, or holds more than tensors; download it again"
+    if why:
+        raise BenchError(f"{path} is refused as a checkpoint of plain tensors ({why}). Nothing in it was run.")
     if not isinstance(content, Mapping) or not content:
         raise BenchError(f"{path} holds a {type(content).__name__}; expected tensors by name, as the authors publish.")
     tensors: dict[str, Tensor] = {}
@@ -135,6 +141,28 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             raise BenchError(f"{path}: {key.removeprefix('module.')} is there with and without 'module.'.")
         tensors[key.removeprefix("module.")] = value
     return tensors
+
+
+def _fault(path: Path) -> str:
+    """What is wrong with a file, "" if nothing is; torch looks at no checksum, and has words of its own for the rest."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not zipfile.is_zipfile(path):
+        if start == b"PK\3\4":
+            return f"it is cut short: {size:,} bytes, and the end of a zip is missing; download it again"
+        if start[:1] != b"\x80":  # how the older form of torch.save begins
+            return f"torch.save did not write it: {f'it begins with {start!r}' if size else 'it is empty'}"
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = look_over(archive, path, _MOST_BYTES)
+            if not any(member.filename.endswith("/data.pkl") for member in members):
+                return f"it is a zip without tensors of torch: {', '.join(archive.namelist()[:4]) or 'nothing'}"
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        return f"it is damaged ({error}); download it again"
+    return f"it is damaged: the checksum of {broken} is wrong; download it again" if broken else ""
 
 
 def _why_dropped(key: str, release: str) -> str:
@@ -164,10 +192,27 @@ def _refusal(path: Path, release: str, state: Mapping[str, Tensor], faults: list
     parts = [*faults[:8], *([f"and {len(faults) - 8} more"] if len(faults) > 8 else [])]
     if missing:
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        parts.append(f"no tensor for {', '.join(missing[:4])}{more}")
+        parts.append(f"no tensor for {', '.join(f'{name} ({_meaning(name)})' for name in missing[:4])}{more}")
     if release != "hiclr" and any("edge_importance1 " in fault for fault in faults):
         parts.append("edge_importance1 .. 10 are HiCLR's names: --as hiclr?")
     return f"{path} is not a whole {release} checkpoint of ST-GCN (16 .. 256 channels, NTU-25): {'; '.join(parts)}."
+
+
+def _meaning(name: str) -> str:
+    """What a tensor of ST-GCN does, in words."""
+    block = re.match(r"blocks\.(\d+)\.(.*)", name)
+    if not block:
+        return "normalisation of the input"
+    parts = {
+        "graph.importance": "importance of edges",
+        "graph": "graph convolution",
+        "temporal": "temporal convolution",
+        "norm_in": "normalisation before it",
+        "norm_out": "normalisation after it",
+        "shortcut": "shortcut",
+    }
+    what = next((words for part, words in parts.items() if block[2].startswith(part)), block[2])
+    return f"block {int(block[1]) + 1}, {what}"
 
 
 def _group(key: str) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from engine.config import BenchError, Config, Overrides, as_dict, resolve, suggestion
-from engine.registry import Kind, Plugin, locate, match
+from engine.config import BenchError, Config, Overrides, as_dict, identifying, resolve, suggestion
+from engine.registry import KINDS, Kind, Plugin, locate, match, scan
 
 DEFAULT_ENCODER = "stgcn"
+_MOST_FRAMES = 2000
+"""Frames per clip; NTU RGB+D's longest recordings have 300."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ class Choice:
         """Its part of a stage's key."""
         cls = self.plugin.load()
         version = cls.version_under(self.config) if self.plugin.kind == "protocols" else cls.version
-        identity = {
+        known = {
             "plugin": self.plugin.name,
             "version": version,
             "preset": self.preset,
-            "config": as_dict(self.config),
+            "config": identifying(self.config),
         }
-        return identity | ({"source": self.plugin.source} if self.plugin.source else {})
+        return known | ({"source": self.plugin.source} if self.plugin.source else {})
 
 
 def with_changes(name: str, changes: Iterable[str]) -> str:
@@ -90,12 +92,9 @@ def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
     presets: Mapping[str, Overrides] = (
         settings.imported if getattr(cls, "imports", False) else getattr(cls, "presets", {})
     )
-    if preset and preset not in presets:
-        known = f"Known: {', '.join(presets)}." if presets else "It has none."
-        raise BenchError(f"{plugin.name} has no preset {preset!r}.{suggestion(preset, presets)} {known}")
     tables = [
         getattr(cls, "recipes", {}).get(settings.recipe, {}),
-        presets.get(preset, {}),
+        *preset_tables(plugin, preset, presets),
         cls.budgets.get(settings.budget, {}),
         *(getattr(cls, "tuned", {}).get(key, {}) for key in settings.tuned),
     ]
@@ -107,6 +106,23 @@ def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
     return Choice(plugin, config, preset, tuple(f"{path}={_shown(_value(after, path))}" for path in changed))
 
 
+def preset_tables(plugin: Plugin, preset: str, presets: Mapping[str, Overrides]) -> list[Overrides]:
+    """The tables of ``NAME``, or of several, ``1:linear``, the later ones winning.
+
+    Raises:
+        BenchError: there is no such preset.
+    """
+    parts = preset.split(":") if preset else []
+    for part in parts:
+        if part not in presets:
+            known = f"Known: {', '.join(presets)}." if presets else "It has none."
+            close = "" if part.isdecimal() else suggestion(part, presets)
+            title = plugin.title.rstrip(".")
+            bare = f" Without one it is: {title}." if title and presets else ""
+            raise BenchError(f"{plugin.name} has no preset {part!r}.{close} {known}{bare}")
+    return [presets[part] for part in parts]
+
+
 def parse_name(kind: Kind, text: str) -> tuple[Plugin, str]:
     """Plug-in and preset of ``name``, ``name:preset``, ``file.py:Class`` or ``file.py:Class:preset``.
 
@@ -115,7 +131,7 @@ def parse_name(kind: Kind, text: str) -> tuple[Plugin, str]:
     """
     base, preset = text, ""
     if ".py" in text:
-        if found := re.fullmatch(r"(.+\.py:\w+):([\w.-]+)", text):
+        if found := re.fullmatch(r"(.+\.py:\w+):([\w.:-]+)", text):
             base, preset = found.groups()
     elif ":" in text:
         base, _, preset = text.partition(":")
@@ -151,8 +167,10 @@ def parse_sets(options: Iterable[str]) -> Sets:
         if equals and not dot and plugin == "encoder":
             encoder = value
         elif equals and not dot and plugin == "frames":
-            if not value.isdigit() or int(value) < 2:
-                raise BenchError(f"--set {option}: frames must be a whole number of at least 2.")
+            if not value.isdecimal() or len(value) > 4 or not 2 <= int(value) <= _MOST_FRAMES:
+                raise BenchError(
+                    f"--set {option}: frames must be a whole number of at least 2, at most {_MOST_FRAMES}."
+                )
             frames = int(value)
         elif equals and dot and key:
             triples.append((plugin, key, value))
@@ -173,7 +191,12 @@ def assign(triples: Iterable[tuple[str, str, str]], taking_part: Iterable[Plugin
         try:
             name = match(plugin, answers, "plug-in of this run")
         except BenchError as error:
-            raise BenchError(f"--set {plugin}.{key}={value}: {error}") from None
+            kind = next(
+                (kind for kind in KINDS for known in scan(kind).values() if plugin in (known.name, *known.aliases)), ""
+            )
+            where = "--set encoder=NAME" if kind == "encoders" else f"--{kind}"
+            why = f"{plugin} takes no part in this run; name it under {where}." if kind else str(error)
+            raise BenchError(f"--set {plugin}.{key}={value}: {why}") from None
         tables.setdefault(name, {})[key] = value
     return tables
 

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -21,19 +21,23 @@ class BenchError(Exception):
 class Config(BaseModel):
     """Base of every config: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
-def knob(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:
+def knob(default: Any, doc: str, *, unit: str = "", late: bool = False, **limits: Any) -> Any:
     """Declare a config field.
 
     Args:
         default: the published value (recipe ``paper``, budget ``full``).
         doc: one line that says what the value is and names its source.
         unit: unit of the value, if it has one.
+        late: added after records were made whose keys do not hold it: part of a key only where it is not the default.
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    return Field(default, description=f"{doc} [{unit}]" if unit else doc, **limits)
+    marked: dict[str, Any] | None = {"late": True} if late else None
+    return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=marked, **limits)
 
 
 def native_precision() -> Literal["float32", "bf16"]:
@@ -70,6 +74,17 @@ class TrainConfig(Config):
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
     )
 
+    beta2: float = knob(0.999, "AdamW: decay of the squared gradients; 0.95 in MAMP, igm.md 4", late=True, ge=0, lt=1)
+    decay_vectors: bool = knob(
+        True,
+        "weight decay also on biases, norms and other one-dimensional parameters; not in MAMP, igm.md 4",
+        late=True,
+    )
+    lr_end: float = knob(0.0, "cosine schedule: learning rate that it ends with; MAMP's is half of lr", late=True, ge=0)
+    warmup_share: float = knob(
+        0.0, "linear warm-up over this share of all steps; 0.05 in MAMP, 20 of 400 epochs", late=True, ge=0, lt=1
+    )
+
     @field_validator("precision")
     @classmethod
     def _decide(cls, value: str) -> str:
@@ -99,7 +114,7 @@ def resolve(cls: type[ConfigT], *tables: Overrides, owner: str = "") -> ConfigT:
             *parents, leaf = path.split(".")
             for part in parents:
                 node = node[part]
-            node[leaf] = _parse(value)
+            node[leaf] = _parse(value, _annotation(cls, path))
     try:
         return cls.model_validate(nested)
     except ValidationError as error:
@@ -137,12 +152,18 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
-def _parse(value: Any) -> Any:
-    if not isinstance(value, str):
+def _annotation(cls: type[BaseModel], path: str) -> Any:
+    name, _, rest = path.partition(".")
+    inner: Any = cls.model_fields[name].annotation
+    return _annotation(inner, rest) if rest else inner
+
+
+def _parse(value: Any, annotation: Any) -> Any:
+    if not isinstance(value, str) or value in get_args(annotation):  # "none" is a word where the setting knows it
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also thousands of digits or brackets
         return {"none": None, "true": True, "false": False}.get(value.lower(), value)
 
 
@@ -168,3 +189,15 @@ def digest(value: Any) -> str:
 def as_dict(config: Config) -> dict[str, Any]:
     """Plain JSON values of a config."""
     return config.model_dump(mode="json")
+
+
+def identifying(config: Config) -> dict[str, Any]:
+    """What of a config enters keys: :func:`as_dict` without ``late`` settings that have their default."""
+    values = as_dict(config)
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("late") and value == field.default:
+            del values[name]
+        elif isinstance(value, Config):
+            values[name] = identifying(value)
+    return values

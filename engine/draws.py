@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datasets.clips import Split
 from engine.config import BenchError, digest
-from engine.store import write_atomically
+from engine.files import write_atomically
 from protocols.base import Protocol
 
 

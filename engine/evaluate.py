@@ -24,10 +24,10 @@ from engine import train
 from engine.bench import Bench, stage_seed
 from engine.config import BenchError
 from engine.draws import Draw, check, draws_of, publish
+from engine.files import read_arrays, write_arrays
 from engine.recordings import evaluate_recordings, record_frames
 from engine.records import Record
 from engine.stages import Stage
-from engine.store import read_arrays, write_arrays
 from protocols.base import EncoderContext, EvalContext, NetworkTraining, Outcome, Protocol, ScoresContext
 from protocols.metrics import evaluate as measure
 from protocols.metrics import top1
@@ -145,7 +145,8 @@ class _Run:
                 warmup_epochs=asked.warmup_epochs,
             )
             checkpoint = self.bench.store.checkpoint(self.stage, self.draw.name)
-            self.curve += train.fit(training, seed=self.seed, checkpoint=checkpoint, report=report)
+            say = self.bench.reporter.say
+            self.curve += train.fit(training, seed=self.seed, checkpoint=checkpoint, report=report, tell=say)
             return last[0] if last else asked.scores()  # a finished run that was resumed has scored nothing
 
         context = EncoderContext(
@@ -255,6 +256,7 @@ def _record(stage: Stage, bench: Bench, outcome: Outcome, facts: Facts, curve: l
     facts |= {
         "recall": np.mean([one.recall for one in measured], axis=0).tolist(),
         "confusion": np.sum([one.confusion for one in measured], axis=0).tolist(),
+        "classes": list(split.classes),
     }
     return stage.record(metrics, curve, facts)
 

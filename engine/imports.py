@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from engine.config import BenchError, Overrides
-from engine.store import write_atomically
+from engine.files import write_atomically
 
 _DIGITS = 8
 

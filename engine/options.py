@@ -15,14 +15,25 @@ from rich.console import Console
 from engine import registry
 from engine.config import BenchError, suggestion
 
+_MOST_SEEDS = 10_000
 F = TypeVar("F", bound=Callable[..., Any])
 
+ARGUMENTS = "run_bench.arguments"
+"""Where a click context keeps the arguments of the whole command."""
 WIDTH = None if sys.stdout.isatty() else 160
 """Columns of what is printed; ``None``: as many as the terminal has."""
 
 
 class Commands(click.Group):
     """Shows a user's mistake as one message, and suggests names of sub-commands."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        """Remember the arguments for processes that are to run the same command."""
+        arguments = tuple(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        if parent is None:
+            context.meta[ARGUMENTS] = arguments
+        return context
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the sub-command.
@@ -42,6 +53,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             complain(f"Error: {error}", "red")
+            ctx.exit(2)
+        except OSError as error:  # a folder that may not be read, a name that is too long ...
+            place = f"{error.filename}: " if error.filename else ""
+            complain(f"Error: {place}{error.strerror or error}", "red")
             ctx.exit(2)
         except KeyboardInterrupt:
             complain("Stopped.", "yellow")
@@ -70,7 +85,8 @@ def seeds(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     found: list[int] = []
     for part in names(ctx, option, values):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        is_range = first.isdecimal() and (last or first).isdecimal() and max(len(first), len(last)) <= 18
+        if not is_range or not 0 <= int(last or first) - int(first) < _MOST_SEEDS:
             raise click.BadParameter(f"{part!r}: write whole numbers and ranges, such as 0,1,2 or 0-4")
         found += range(int(first), int(last or first) + 1)
     return tuple(dict.fromkeys(found))
@@ -98,6 +114,11 @@ def complain(text: str, style: str) -> None:
 
 
 results_option = folder("--results", "results", "Folder for everything that a run writes.")
+entries_option = click.option(
+    "--entries",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of entries.  [default: leaderboard/entries of the suite]",
+)
 data_option = folder("--data", "data", "Folder of prepared data.")
 _RUNNING = (
     listed("--seeds", "0", "Seeds, each a run of its own.", seeds),
@@ -111,9 +132,42 @@ _RUNNING = (
     results_option,
     data_option,
     click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]"),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+    click.option(
+        "--threads", type=click.IntRange(1), help="CPU threads of each process.  [default: the cores over JOBS]"
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Processes that share the stages.  [default: as many as there is work for]",
+    ),
+    click.option("--companion", is_flag=True, hidden=True),
+    click.option("--retry-failed", is_flag=True, help="Run again what failed; what was interrupted continues anyway."),
     click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
 )
+
+_REPEATING = (
+    click.option("--read", "asked", multiple=True, metavar="NAME=DATA", help="Where data lie that a record names."),
+    click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:CLASS", help="A plug-in outside the suite."),
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(0, 100),
+        default=3.0,
+        show_default=True,
+        help="Points that metrics may differ by on another machine, or with other versions or threads.",
+    ),
+    click.option(
+        "--into", type=click.Path(path_type=Path, file_okay=False), help="Empty folder to repeat in, which is kept."
+    ),
+    results_option,
+    data_option,
+    click.option("--device", help="cpu, cuda, cuda:1 …  [default: the CPU or GPU of the record]"),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: those of the record]"),
+)
+
+
+def repeating(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of commands that repeat records."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_REPEATING), command)
 
 
 def running(command: Callable[..., Any]) -> Callable[..., Any]:

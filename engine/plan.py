@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from engine.choices import (
     choose,
     parse_name,
     parse_sets,
+    preset_tables,
     with_changes,
 )
-from engine.config import BenchError, suggestion
+from engine.config import BenchError, Overrides, suggestion
 from engine.data import DEFAULT_FRAMES, Splits
 from engine.records import Labels
 from engine.registry import Plugin, locate
@@ -44,7 +45,10 @@ _SMALL = 5000
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; a budget of ``None`` is chosen by the size of the data, no targets are the datasets' own."""
+    """What was asked for; a budget of ``None`` is chosen by the size of the data, no targets are the datasets' own.
+
+    ``overrides`` are changes by plug-in beside those of ``sets``, which they win over.
+    """
 
     methods: tuple[str, ...]
     protocols: tuple[str, ...]
@@ -55,11 +59,12 @@ class Request:
     budget: str | None = None
     recipe: str = "paper"
     sets: tuple[str, ...] = ()
+    overrides: Mapping[str, Overrides] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of a plan and its state; ``reason`` says why it is unsupported or failed last time."""
+    """A stage of a plan and its state; ``reason`` says why it is unsupported or failed."""
 
     stage: Stage
     state: State
@@ -83,7 +88,7 @@ class Plan:
     @property
     def todo(self) -> tuple[Job, ...]:
         """Jobs that running the plan would run."""
-        return tuple(job for job in self.jobs if job.state in ("to do", "resume", "failed"))
+        return tuple(job for job in self.jobs if job.state in ("to do", "resume", "retry"))
 
     def count(self, state: State) -> int:
         """Number of jobs in a state."""
@@ -96,6 +101,7 @@ def build(
     store: RunStore,
     gpu: bool = False,
     tell: Callable[[str], None] = lambda line: None,
+    splits: Splits | None = None,
 ) -> Plan:
     """Resolve a request completely and look up what of it is done.
 
@@ -105,6 +111,7 @@ def build(
         store: where results are.
         gpu: whether the run will have a GPU; only the default budget depends on it.
         tell: takes a line when data has to be generated first.
+        splits: of an earlier plan with the same data and frames, so that nothing is loaded twice.
 
     Raises:
         BenchError: unknown names, keys, values, streams, or data that is not prepared.
@@ -123,16 +130,19 @@ def build(
         for name in (*REFERENCES, *request.methods)
         for plugin, preset in [parse_name("methods", name)]
         for pair in (
-            *((earlier, "") for earlier in _lineage(plugin)[:0:-1]),
+            *((earlier, "") for earlier in lineage(plugin)[:0:-1]),
             *((plugin, each) for each in (imported if plugin.load().imports and not preset else [preset])),
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
     chosen = list(dict.fromkeys(locate("encoders", name.strip()) for name in sets.encoder.split(",")))
-    lineage = [ancestor for plugin, _ in methods for ancestor in _lineage(plugin)]
-    encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(lineage, chosen)]
-    overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
-    splits = Splits(data, sets.frames, tell)
+    ancestors = [ancestor for plugin, _ in methods for ancestor in lineage(plugin)]
+    encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(ancestors, chosen)]
+    changes = assign(sets.triples, [*ancestors, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
+    overrides = {
+        name: {**changes.get(name, {}), **request.overrides.get(name, {})} for name in {*changes, *request.overrides}
+    }
+    splits = splits or Splits(data, sets.frames, tell)
     if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
         raise BenchError("--targets: no protocol of this run evaluates on other data; add one, e.g. transfer.")
     stages: dict[str, Stage] = {}
@@ -208,6 +218,8 @@ class _Cells:
         reason = place.reason or _unsupported(pretrain) or self._too_many(pretrain, place, definition)
         if not reason and definition.needs_attention and method.load().attention is Method.attention:
             reason = f"{method.name} has no actionlets to pool by"
+        if not reason and definition.keeps_joints() and not _encoder_of(method, self.encoder).load().local:
+            reason = f"{self.encoder.name} makes no features of single joints"
         return cell, reason or definition.supports(method.name, has_projector, place.train_clips)
 
     def _too_many(self, pretrain: Stage, place: Place, definition: Protocol[Any]) -> str | None:
@@ -277,6 +289,8 @@ def _sorted_protocols(
 ) -> tuple[list[tuple[Plugin, str]], list[tuple[Plugin, str]]]:
     """Protocols that evaluate a stream, and those that fuse several; with several streams there is always one of these."""
     asked = _unique(pair for name in request.protocols for pair in _headlines(*parse_name("protocols", name)))
+    for plugin, preset in asked:
+        preset_tables(plugin, preset, plugin.load().presets)
     fusions = [(plugin, preset) for plugin, preset in asked if plugin.load().needs == "scores"]
     evaluators = [pair for pair in asked if pair not in fusions]
     if not evaluators:
@@ -310,18 +324,27 @@ def _with_ancestors(stage: Stage) -> list[Stage]:
 
 
 def _jobs(stages: Iterable[Stage], reasons: Mapping[str, str], store: RunStore) -> list[Job]:
-    jobs: list[Job] = []
-    needed: set[str] = set()
-    for stage in reversed(list(stages)):
+    """Parents before children, without unfinished stages that nothing needs (features deleted to save space, say)."""
+    known: dict[str, Job] = {}
+    for stage in stages:
         state, reason = store.state(stage)
         if stage.key in reasons:
             state, reason = "unsupported", reasons[stage.key]
-        elif state != "done" and stage.kind not in ("evaluate", "fuse") and stage.key not in needed:
-            continue  # e.g. features deleted to save space after every evaluation of them
-        elif state != "done":
-            needed.update(parent.key for parent in stage.parents)
-        jobs.append(Job(stage, state, reason))
-    return jobs[::-1]
+        if state not in ("done", "unsupported"):
+            broken = next((known[parent.key] for parent in stage.parents if known[parent.key].state == "failed"), None)
+            if broken:
+                state, reason = "failed", broken.stage.blamed(broken.reason)
+        known[stage.key] = Job(stage, state, reason)
+    kept: list[Job] = []
+    needed: set[str] = set()
+    for job in reversed(known.values()):
+        if job.state in ("done", "unsupported") or job.stage.kind in ("evaluate", "fuse") or job.stage.key in needed:
+            kept.append(job)
+            if job.state not in ("done", "unsupported"):
+                needed.update(
+                    p.key for p in job.stage.parents if job.state != "failed" or known[p.key].state == "failed"
+                )
+    return kept[::-1]
 
 
 def _earlier(method: Plugin) -> Plugin | None:
@@ -331,9 +354,10 @@ def _earlier(method: Plugin) -> Plugin | None:
     return locate("methods", name) if name else None
 
 
-def _lineage(method: Plugin) -> list[Plugin]:
+def lineage(method: Plugin) -> list[Plugin]:
+    """A method, and those whose runs it starts from, the nearest first."""
     earlier = _earlier(method)
-    return [method, *(_lineage(earlier) if earlier else [])]
+    return [method, *(lineage(earlier) if earlier else [])]
 
 
 def _encoder_of(method: Plugin, chosen: Plugin) -> Plugin:

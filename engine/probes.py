@@ -17,8 +17,8 @@ from datasets.corruptions import CORRUPTIONS, VERSION
 from datasets.streams import to_stream
 from engine.bench import Bench, stage_seed
 from engine.config import BenchError, digest
+from engine.files import read_arrays, write_json
 from engine.stages import Stage
-from engine.store import read_arrays, write_json
 from engine.train import seed_of
 from engine.work import extract
 from methods.base import Method, Step

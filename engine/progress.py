@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -13,8 +16,19 @@ _PLAIN_INTERVAL = 10.0
 """Seconds between two lines of one stage when there is no terminal."""
 
 
+@dataclass
+class _Running:
+    """A stage that runs: its two titles, when it was first heard of and what was done then, its last line, its bar."""
+
+    title: str
+    short: str
+    begun: tuple[float, float] | None = None
+    shown: float = field(default_factory=lambda: time.monotonic())
+    bar: TaskID | None = None
+
+
 class Reporter:
-    """Shows the progress of stages, one at a time.
+    """Shows the progress of the stage that runs here, and of those that run in companions (:mod:`engine.companions`).
 
     Args:
         console: where to.
@@ -24,13 +38,14 @@ class Reporter:
         self.console = console
         self.jobs = 0
         self.number = 0
-        self._title = ""
-        self._bar: tuple[Progress, TaskID] | None = None
-        self._begun: tuple[float, float] | None = None
-        self._shown = 0.0
+        self.shared = False
+        """Whether companions say themselves what they did."""
+        self._running: dict[int, _Running] = {}
+        self._progress: Progress | None = None
+        self._lock = threading.RLock()
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bars."""
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -42,18 +57,11 @@ class Reporter:
             short: the little that fits beside a bar.
         """
         self.number += 1
-        self._title, self._begun, self._shown = f"{self.counter} {title}", None, time.monotonic()
-        if not self.console.is_terminal:
+        self._begin(0, f"{self.counter} {title}", f"{self.counter} {short}")
+        try:
             yield
-            return
-        text = TextColumn("{task.fields[text]}", markup=False)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), text)
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            self._bar = progress, progress.add_task(f"{self.counter} {short}", total=None, text="")
-            try:
-                yield
-            finally:
-                self._bar = None
+        finally:
+            self._end(0)
 
     @property
     def counter(self) -> str:
@@ -69,18 +77,60 @@ class Reporter:
             text: rate, loss and the like.
             milestone: whether a plain line may be printed now (the end of an epoch).
         """
+        self._update(0, done, total, text, milestone)
+
+    def hear(self, who: int, message: Mapping[str, Any]) -> None:
+        """Show what a companion says.
+
+        Args:
+            who: its process.
+            message: of a ``RelayReporter``.
+        """
+        if "say" in message:
+            self.say(message["say"], message["style"])
+        elif "begin" in message:
+            self._begin(who, message["begin"], message["short"])
+        elif "end" in message:
+            self._end(who)
+        else:
+            self._update(who, message["done"], message["total"], message["text"], message["milestone"])
+
+    def _begin(self, who: int, title: str, short: str) -> None:
+        with self._lock:
+            running = self._running[who] = _Running(title, short)
+            if not self.console.is_terminal:
+                return
+            if self._progress is None:
+                text = TextColumn("{task.fields[text]}", markup=False)
+                columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), text)
+                self._progress = Progress(*columns, console=self.console, transient=True)
+                self._progress.start()
+            running.bar = self._progress.add_task(short, total=None, text="")
+
+    def _end(self, who: int) -> None:
+        with self._lock:
+            running = self._running.pop(who, None)
+            if self._progress is None or running is None or running.bar is None:
+                return
+            if self._running:
+                self._progress.remove_task(running.bar)
+            else:
+                self._progress.stop()
+                self._progress = None
+
+    def _update(self, who: int, done: int, total: int, text: str, milestone: bool) -> None:
         now = time.monotonic()
-        if self._begun is None:
-            self._begun = now, done
-        since, at_first = self._begun
-        if self._bar:
-            progress, task = self._bar
-            progress.update(
-                task, completed=done, total=total, text=text + _left(now - since, done - at_first, total - done)
-            )
-        elif milestone and now - self._shown >= _PLAIN_INTERVAL:
-            self._shown = now
-            self.say(f"{self._title}: {text}{_left(now - since, done - at_first, total - done)}")
+        with self._lock:
+            running = self._running[who]
+            if running.begun is None:
+                running.begun = now, done
+            since, at_first = running.begun
+            text += _left(now - since, done - at_first, total - done)
+            if self._progress and running.bar is not None:
+                self._progress.update(running.bar, completed=done, total=total, text=text)
+            elif milestone and now - running.shown >= _PLAIN_INTERVAL:
+                running.shown = now
+                self.say(f"{running.title}: {text}")
 
 
 def _left(seconds: float, done: float, remaining: float) -> str:

@@ -19,7 +19,7 @@ from engine.records import Provenance
 from engine.registry import KINDS, ROOT
 
 _FIRST_PARTY = {*KINDS, "engine"}
-_PACKAGES = ("torch", "numpy", "scikit-learn", "pydantic", "safetensors")
+_PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "pydantic", "safetensors")
 
 
 def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, unit: str, resumed: bool) -> Provenance:
@@ -44,6 +44,9 @@ def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, 
         source=fingerprint(plugin),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         device_type=device.type,
+        cpu=_cpu(),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        platform=platform.platform(),
         work=work,
         unit=unit,
         resumed=resumed,
@@ -91,6 +94,18 @@ def _peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@cache
+def _cpu() -> str:
+    """The processor's model, and what the operating system lets a program use of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        flags = hashlib.sha256(known.get("flags", "").encode()).hexdigest()[:8]
+        return f"{known['model name']}, family {known['cpu family']}, model {known['model']}, flags {flags}"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
 
 
 @cache

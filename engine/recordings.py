@@ -13,9 +13,9 @@ from torch import Tensor
 
 from engine.bench import Bench, stage_seed
 from engine.config import BenchError
+from engine.files import write_arrays
 from engine.records import Record
 from engine.stages import Stage
-from engine.store import write_arrays
 from protocols.base import Outcome, Protocol, UntrimmedContext
 from protocols.segmentation_metrics import HEADLINE, confusion, evaluate_frames, majority, mean_iou
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SCHEMA = 1
+RECORD = "record.json"
+CHECKSUMS = "checksums.json"
+"""Beside a record: size and sha256 of the record and of the result file; records from before it existed have none."""
 
 
 class Labels(BaseModel):
@@ -55,7 +60,8 @@ class Record(BaseModel):
     ``facts["headline"]`` names) is the last epoch's."""
     curve: tuple[dict[str, float], ...] = ()
     facts: dict[str, float | int | str | list[float] | list[list[int]] | list[str]] = Field(default_factory=dict)
-    """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall`` ..."""
+    """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall,
+    classes`` ..."""
 
 
 class Provenance(BaseModel):
@@ -71,3 +77,54 @@ class Provenance(BaseModel):
     commit: str
     source: str
     versions: dict[str, str]
+
+
+class Checksum(BaseModel):
+    """Size and sha256 of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+class DamagedError(ValueError):
+    """A record, or a file that belongs to it, is not what was written."""
+
+
+_CHECKSUMS = TypeAdapter(dict[str, Checksum])
+
+
+def read_checksums(folder: Path) -> dict[str, Checksum]:
+    """Checksums of a stage's files by name; none for a record from before they existed.
+
+    Raises:
+        DamagedError: the file cannot be read.
+    """
+    path = folder / CHECKSUMS
+    try:
+        return _CHECKSUMS.validate_json(path.read_bytes()) if path.exists() else {}
+    except (OSError, ValidationError) as error:
+        raise DamagedError(f"{CHECKSUMS}: {str(error).splitlines()[0]}") from None
+
+
+def read_record(folder: Path) -> Record:
+    """The record in a stage's folder, checked; of the files beside it the sizes are looked at, and no content.
+
+    Raises:
+        DamagedError: it is not what was written, or a file beside it is cut short.
+    """
+    checksums = read_checksums(folder)
+    try:
+        content = (folder / RECORD).read_bytes()
+        record = Record.model_validate_json(content)
+    except (OSError, ValidationError) as error:
+        raise DamagedError(str(error).splitlines()[0]) from None
+    for name, known in checksums.items():
+        path = folder / name
+        size = len(content) if name == RECORD else path.stat().st_size if path.is_file() else known.bytes
+        if size != known.bytes:
+            raise DamagedError(f"{name} has {size:,} bytes, {known.bytes:,} were written")
+    if RECORD in checksums and hashlib.sha256(content).hexdigest() != checksums[RECORD].sha256:
+        raise DamagedError("its checksum is wrong")
+    return record

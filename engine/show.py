@@ -15,11 +15,12 @@ from rich.text import Text
 
 from engine.config import BenchError, Overrides
 from engine.estimate import Estimate
+from engine.long_table import LongTable
 from engine.plan import Plan
 from engine.progress import duration
 from engine.registry import KINDS, ROOT, Plugin, locate, match, scan
 
-_STYLES = {"done": "green", "resume": "cyan", "to do": "", "failed": "red", "unsupported": "dim"}
+_STYLES = {"done": "green", "resume": "cyan", "to do": "", "retry": "cyan", "failed": "red", "unsupported": "dim"}
 
 
 def listing() -> RenderableType:
@@ -65,14 +66,13 @@ def description(name: str) -> RenderableType:
     return Group(*parts)
 
 
-def plan_table(plan: Plan, guess: Estimate) -> RenderableType:
+def plan_table(plan: Plan, guess: Estimate) -> LongTable:
     """Every stage of a plan with its state and the time it will take."""
-    table = _table("", "stage", "method", "protocol", "data", "stream", "seed", "encoder", "key", "state", "time")
+    table = LongTable("stage", "method", "protocol", "data", "stream", "seed", "encoder", "key", "state", "time")
     for job in plan.jobs:
         labels = job.stage.labels
         seconds = guess.seconds.get(job.stage.key)
-        _add(
-            table,
+        table.add(
             job.stage.kind,
             labels.method,
             labels.protocol,
@@ -81,21 +81,30 @@ def plan_table(plan: Plan, guess: Estimate) -> RenderableType:
             str(labels.seed),
             labels.encoder,
             job.stage.key,
-            Text(f"{job.state}: {job.reason}" if job.reason else job.state, style=_STYLES[job.state]),
+            f"{job.state}: {job.reason}" if job.reason else job.state,
             "" if seconds is None else duration(seconds),
+            state=_STYLES[job.state],
         )
     return table
 
 
-def summary_line(plan: Plan, guess: Estimate) -> str:
-    """``12 stages to do (1 resumed), 3 done; about 4 min (nominal rates, a rough guess)``."""
+def summary_line(plan: Plan, guess: Estimate, elapsed: float | None = None) -> str:
+    """``12 stages to do (1 resumed), 3 done; about 4 min (nominal rates, a rough guess)``.
+
+    Args:
+        plan: to sum up.
+        guess: of its work.
+        elapsed: seconds that it will take, ``None`` for those of one stage after the other.
+    """
+    seconds = guess.total if elapsed is None else elapsed
     parts = [f"{len(plan.todo)} stages to do"]
     parts += [f"{plan.count('resume')} of them resumed"] if plan.count("resume") else []
-    parts += [f"{plan.count('failed')} of them failed last time"] if plan.count("failed") else []
+    parts += [f"{plan.count('retry')} of them failed before"] if plan.count("retry") else []
     parts += [f"{plan.count('done')} done"]
+    parts += [f"{plan.count('failed')} failed before (--retry-failed repeats them)"] if plan.count("failed") else []
     parts += [f"{plan.count('unsupported')} unsupported"] if plan.count("unsupported") else []
-    about = "" if guess.total < 1 else "about "
-    time = f"; {about}{duration(guess.total)} ({guess.basis})" if plan.todo else ""
+    about = "" if seconds < 1 else "about "
+    time = f"; {about}{duration(seconds)} ({guess.basis})" if plan.todo else ""
     return ", ".join(parts) + time
 
 

@@ -92,6 +92,10 @@ class Stage:
         what = f"{plugin} of {earlier}" if self.kind in ("evaluate", "fuse") else f"{self.kind} of {plugin}"
         return f"{what}, {self.labels.stream}, seed {self.seed}"
 
+    def blamed(self, reason: str) -> str:
+        """Why a stage that needs this one cannot run, after this one has failed (or could not run) for a reason."""
+        return reason if " failed: " in reason else f"{self.kind} of {self.choice.plugin.name} failed: {reason}"
+
     def record(
         self,
         metrics: dict[str, float] | None = None,

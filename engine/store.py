@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
-import numpy as np
-from filelock import FileLock, Timeout
-from numpy.typing import NDArray
-from pydantic import ValidationError
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
+from engine import files
 from engine.config import BenchError
-from engine.records import Provenance, Record
+from engine.files import UnwritableError, json_bytes, set_aside, write_atomically, write_json
+from engine.records import CHECKSUMS, RECORD, Checksum, DamagedError, Provenance, Record, read_checksums, read_record
 from engine.stages import Stage
 
-State = Literal["done", "resume", "to do", "failed", "unsupported"]
+State = Literal["done", "resume", "to do", "retry", "failed", "unsupported"]
 RESULT = {"pretrain": "weights.safetensors", "features": "features.npz", "evaluate": "scores.npz", "fuse": "scores.npz"}
 """What a stage leaves beside its record."""
+LEASE_SECONDS = 180.0
+"""A lease that its owner has not renewed for so long is taken over; all processes on a results folder share this number."""
+_LEASE = ".lease"
+
+
+class LeaseLostError(Exception):
+    """This process did not renew its lease in time, and another one has taken the stage over."""
 
 
 class RunStore:
@@ -31,12 +35,16 @@ class RunStore:
     Args:
         results: the results folder; made when something is written.
         warn: takes a line about a damaged record.
+        retry_failed: whether stages that failed are to be run again.
     """
 
-    def __init__(self, results: Path, warn: Callable[[str], None] = print) -> None:
+    def __init__(self, results: Path, warn: Callable[[str], None] = print, retry_failed: bool = False) -> None:
         self.results = results
+        self.retry_failed = retry_failed
         self._warn = warn
-        self._checked: dict[str, Record | None] = {}
+        self._checked: dict[str, Record] = {}
+        self._whole: set[str] = set()
+        self._leases: dict[str, SoftFileLease] = {}
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage lives; its name depends on the key alone, so results folders can be moved and merged."""
@@ -57,37 +65,66 @@ class RunStore:
     def record(self, stage: Stage) -> Record | None:
         """A finished stage's record, or ``None``: absent, damaged (with a warning), or its result file is gone."""
         if stage.key not in self._checked:
-            record = self._read_record(stage)
-            if record is None:
+            path = self.folder(stage) / RECORD
+            if not path.is_file() or not self.result(stage).is_file():
                 return None
-            self._checked[stage.key] = record
+            try:
+                self._checked[stage.key] = self._read(stage)
+            except DamagedError as error:
+                self._warn(f"{path} is damaged ({error}); the stage counts as not done.")
+                return None
         return self._checked[stage.key]
 
-    def _read_record(self, stage: Stage) -> Record | None:
-        path = self.folder(stage) / "record.json"
-        if not path.is_file() or not self.result(stage).is_file():
-            return None
-        try:
-            record = Record.model_validate_json(path.read_bytes())
-            if record.key != stage.key:
-                raise ValueError(f"it belongs to {record.key}")
-        except (ValidationError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            self._warn(f"{path} is damaged ({reason}); the stage counts as not done.")
-            return None
+    def _read(self, stage: Stage) -> Record:
+        record = read_record(self.folder(stage))
+        if record.key != stage.key:
+            raise DamagedError(f"it belongs to {record.key}")
         return record
 
+    def is_whole(self, stage: Stage) -> bool:
+        """Whether the result file of a finished stage has the content that was written; looked at once."""
+        if stage.key not in self._whole:
+            try:
+                known = read_checksums(self.folder(stage)).get(RESULT[stage.kind])
+                if known and files.sha256(self.result(stage)) != known.sha256:
+                    return False
+            except (OSError, DamagedError):
+                return False
+            self._whole.add(stage.key)
+        return True
+
+    def set_aside(self, stage: Stage) -> list[str]:
+        """Rename the files of a damaged stage, so that it can run again; returns their new names."""
+        self._checked.pop(stage.key, None)
+        paths = [self.folder(stage) / RECORD, self.result(stage)]
+        if not all(path.is_file() for path in paths):
+            return []  # the rest of an interruption, or features deleted to save space: written over
+        return [set_aside(path).name for path in (*paths, self.folder(stage) / CHECKSUMS) if path.exists()]
+
     def state(self, stage: Stage) -> tuple[State, str]:
-        """Where a stage stands, and the reason if it failed last time."""
+        """Where a stage stands, and the reason if it failed."""
         if self.record(stage):
             return "done", ""
-        failure = self.folder(stage) / "failure.json"
-        if failure.is_file():
-            try:
-                return "failed", str(json.loads(failure.read_bytes())["reason"])
-            except (ValueError, KeyError):
-                return "failed", "unreadable failure.json"
+        if reason := self.failure(stage):
+            return ("retry" if self.retry_failed else "failed"), reason
         return ("resume", "") if self.resumable(stage) else ("to do", "")
+
+    def failure(self, stage: Stage) -> str:
+        """Why a stage failed the last time, "" if it did not."""
+        path = self.folder(stage) / "failure.json"
+        if not path.is_file():
+            return ""
+        try:
+            note = json.loads(path.read_bytes())
+            reason, detail = str(note["reason"]), note.get("detail", "")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return "unreadable failure.json"
+        # Earlier versions also noted that a stage before this one had failed.
+        return "" if " failed: " in reason and not detail else reason or "for no known reason"
+
+    def forgive(self, stage: Stage) -> None:
+        """Forget a failure, so that the stage runs again."""
+        (self.folder(stage) / "failure.json").unlink(missing_ok=True)
 
     def announce(self, stage: Stage) -> None:
         """Write ``stage.json``, so that pending cells are visible and a folder explains itself."""
@@ -107,81 +144,67 @@ class RunStore:
         write_json(self.folder(stage) / "unsupported.json", content)
 
     def fail(self, stage: Stage, reason: str, detail: str = "") -> None:
-        """Note why a stage failed; a failure is no result, so the next run tries again."""
+        """Note why a stage failed; it is not run again before somebody asks for it."""
         content = {"key": stage.key, "labels": stage.labels.model_dump(), "reason": reason, "detail": detail}
         write_json(self.folder(stage) / "failure.json", content)
 
     def commit(self, stage: Stage, record: Record, provenance: Provenance) -> None:
-        """Finish a stage whose result file is in place: provenance first, the record last, then tidy up."""
-        folder = self.folder(stage)
+        """Finish a stage whose result file is in place: provenance and checksums, the record last, then tidy up.
+
+        Raises:
+            LeaseLostError: another process has taken the stage over.
+        """
+        folder, result = self.folder(stage), self.result(stage)
+        lease = self._leases.get(stage.key)
+        if lease is not None and lease.is_locked and lease.compromise:
+            raise LeaseLostError
+        content = json_bytes(record.model_dump(mode="json"))
+        checksums = {
+            RECORD: Checksum(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()),
+            result.name: Checksum(bytes=result.stat().st_size, sha256=files.sha256(result)),
+        }
         write_json(folder / "provenance.json", provenance.model_dump(mode="json"))
-        write_json(folder / "record.json", record.model_dump(mode="json"))
+        write_json(folder / CHECKSUMS, {name: known.model_dump() for name, known in checksums.items()})
+        with write_atomically(folder / RECORD) as file:
+            file.write(content)
         self._checked[stage.key] = record
-        for leftover in (*folder.glob("checkpoint*.pt"), folder / "failure.json", folder / "unsupported.json"):
+        self._whole.add(stage.key)
+        notes = [folder / "failure.json", folder / "unsupported.json"]
+        halves = [path for path in folder.glob(".*") if path.is_file() and not path.name.startswith(_LEASE)]
+        for leftover in (*folder.glob("checkpoint*.pt"), *notes, *halves):
             leftover.unlink(missing_ok=True)
 
     @contextmanager
-    def lease(self, stage: Stage, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold a stage against other processes that share this results folder.
+    def lease(self, stage: Stage) -> Iterator[bool]:
+        """Hold a stage against other processes that share this results folder; false, at once, where another one holds it.
 
-        Args:
-            stage: the stage to work on.
-            waiting: called once when another process holds it.
+        The owner renews its lease from a thread. A lease is taken over at once from a process of this host that is gone, and
+        from any other when it has not been renewed for :data:`LEASE_SECONDS` by the clock of who waits.
+
+        Raises:
+            UnwritableError: the folder cannot be written.
+            BenchError: a version of this project with another :data:`LEASE_SECONDS` holds it.
         """
-        self.folder(stage).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder(stage) / ".lock")
+        # Kept between calls: a lease notices by looking several times that its owner no longer renews it.
+        lease = self._leases.setdefault(
+            stage.key, SoftFileLease(self.folder(stage) / _LEASE, lease_duration=LEASE_SECONDS, mode=0o644)
+        )
+        held = False
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
+            self.folder(stage).mkdir(parents=True, exist_ok=True)
+            with suppress(Timeout):
+                lease.acquire(timeout=0)
+                held = True
+        except LeaseSettingsMismatch as error:
+            raise BenchError(f"{stage}: {error}") from None
+        except OSError as error:
+            raise UnwritableError(f"{self.folder(stage)} cannot be written: {error.strerror or error}.") from error
         try:
-            yield
+            yield held
         finally:
-            lock.release()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, the same bytes for the same content; refuses numbers that are not finite."""
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    text = re.sub(
-        r"\[\n([^][{}\"]*)\n *\]", lambda found: f"[{' '.join(found[1].split())}]", text
-    )  # numbers on one line
-    with write_atomically(path) as file:
-        file.write(text.encode())
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an ``.npz`` atomically."""
-    with write_atomically(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``.npz``.
-
-    Raises:
-        BenchError: missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except Exception as error:
-        raise BenchError(f"{path} cannot be read ({error}). Delete {path.parent} and run again.") from None
-
-
-@contextmanager
-def write_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears under ``path`` complete or not at all (temporary file, fsync, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            if held:
+                with suppress(
+                    OSError
+                ):  # a marker that cannot be removed is taken over as soon as this process has ended
+                    lease.release()
+                del self._leases[stage.key]

@@ -66,7 +66,8 @@ def places(protocol: Plugin, at: Place, asked: Sequence[str], splits: Splits) ->
     if not definition.on_targets:
         return [at]
     if asked:
-        return [_target(name, at, definition, splits, is_asked=True) for name in asked]
+        found = [_target(name, at, definition, splits, is_asked=True) for name in asked]
+        return [place for place in found if place.data.digest] or found  # those for other protocols are left to them
     own, _ = open_dataset(at.data.asked, splits.root, splits.frames)
     if default := own.targets.get(protocol.name):
         name, _, argument = own.name.partition(":")
@@ -89,6 +90,9 @@ def _target(asked: str, at: Place, definition: Any, splits: Splits, is_asked: bo
         more = "" if is_asked else "\nOr name another target: --targets DATASET/SPLIT"
         return Place(Data(asked, f"{dataset.name}/{split}", ""), 0, at.data.name, f"{error}{more}")
     data, reason = Data(asked, target.name, target.digest), ""
+    if target.name == at.data.name and definition.needs != "untrimmed":
+        reason = f"{target.name} is what was pre-trained on; linear and finetune evaluate there"
+        return Place(data, len(target.train), at.data.name, reason)
     try:
         like = at.data.asked
         adapted = load(asked, like=like)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,8 +15,12 @@ from torch import Generator, Tensor, nn
 from datasets.clips import ClipSet, from_storage, to_storage
 from datasets.streams import to_stream
 from encoders.base import Encoder
+from engine import checkpoints
 from engine.config import BenchError, TrainConfig
 from methods.base import Method, Step
+
+_LOOK_EVERY = {"cpu": 1, "cuda": 20}
+"""Steps between two looks at the losses: reading a number of a GPU makes it wait for everything that is queued there."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,24 @@ def seed_of(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def optimiser(groups: list[list[nn.Parameter]], config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser that a train config describes, with a learning rate of its own for every group of parameters."""
-    parameters = [{"params": group} for group in groups]
+def optimiser(
+    network: nn.Module, config: TrainConfig, rate: Callable[[str], float]
+) -> tuple[torch.optim.Optimizer, list[float]]:
+    """The optimiser of a network's trainable parameters that a train config describes.
+
+    Returns:
+        The optimiser, and what the learning rate of each of its groups of parameters is multiplied by.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if config.decay_vectors or parameter.ndim > 1 else 0.0
+            groups.setdefault((rate(name), decay), []).append(parameter)
+    parameters = [{"params": group, "weight_decay": decay} for (_, decay), group in groups.items()]
+    factors = [factor for factor, _ in groups]
     if config.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
-        )
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(parameters, config.lr, config.momentum, nesterov=config.nesterov), factors
+    return torch.optim.AdamW(parameters, config.lr, (0.9, config.beta2)), factors
 
 
 def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int, warmup_epochs: int = 0) -> float:
@@ -64,13 +76,15 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int, warmup
         steps: steps of the whole run.
         warmup_epochs: the rate of epoch e is e / ``warmup_epochs`` of itself until it is all of it.
     """
+    warmup = max(config.warmup_steps, round(config.warmup_share * steps))
     base = config.lr * min(1.0, epoch / max(warmup_epochs, 1))
-    lr = base * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    lr = base * min(1.0, (step + 1) / max(warmup, 1))
     if config.schedule == "step":
         return lr * config.gamma ** sum(epoch > milestone for milestone in config.milestones)
-    if step < config.warmup_steps:
+    if step < warmup:
         return lr
-    return lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)))
+    end = min(config.lr_end, lr)
+    return end + (lr - end) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
 def batches(count: int, config: TrainConfig, generator: Generator) -> Iterator[Tensor]:
@@ -120,6 +134,7 @@ def pretrain(
     seed: int,
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
     """Train a method in place; see :func:`fit`.
 
@@ -129,6 +144,7 @@ def pretrain(
         seed: as for :func:`fit`.
         checkpoint: as for :func:`fit`.
         report: as for :func:`fit`.
+        tell: as for :func:`fit`.
     """
     config, context = method.config.train, method.context
     stored = to_storage(clips.clips)
@@ -153,7 +169,7 @@ def pretrain(
         after_step=method.after_step,
         after_last=recalibrated,
     )
-    return fit(training, seed=seed, checkpoint=checkpoint, report=report)
+    return fit(training, seed=seed, checkpoint=checkpoint, report=report, tell=tell)
 
 
 def fit(
@@ -162,20 +178,23 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
     """Train a network in place.
 
     Args:
         training: what, and how.
         seed: seed of this run; every epoch derives its own, so that a resumed run repeats it exactly.
-        checkpoint: file that is read when it exists and rewritten, atomically, after every epoch.
-        report: called after every step.
+        checkpoint: file that is read when it exists and rewritten, atomically, after every epoch (:mod:`engine.checkpoints`).
+        report: called after every step on a CPU, after every 20th and the last one of an epoch on a GPU.
+        tell: takes a line about a damaged checkpoint.
 
     Returns:
         One row per epoch: ``epoch``, ``loss``, every named loss and metric (means over the epoch) and ``lr``.
 
     Raises:
-        DivergenceError: a loss became NaN or infinite; the message names epoch, step and losses.
+        DivergenceError: a loss or a weight became NaN or infinite; the message names epoch, step, losses and the last
+            good checkpoint.
         BenchError: too few clips for one batch, or a checkpoint that does not fit.
     """
     network, config, count = training.network, training.config, training.count
@@ -189,35 +208,37 @@ def fit(
     device = training.device
     generator = Generator(device)
     trainable = [p for p in network.parameters() if p.requires_grad]
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(training.rate(name), []).append(parameter)
-    optim = optimiser(list(groups.values()), config)
+    optim, factors = optimiser(network, config, training.rate)
     per_epoch = len(list(batches(count, config, Generator(device))))
     steps = per_epoch * config.epochs
     curve: list[dict[str, float]] = []
-    if checkpoint is not None and checkpoint.exists():
-        curve = _restore(checkpoint, network, optim)
+    if checkpoint is not None:
+        curve = _restore(checkpoint, network, optim, tell)
     network.train()
     for epoch in range(len(curve) + 1, config.epochs + 1):
         torch.manual_seed(seed_of(seed, "dropout", epoch))
         generator.manual_seed(seed_of(seed, "views", epoch))
         sums: dict[str, Tensor] = {}
+        unseen: list[tuple[tuple[str, ...], Tensor]] = []
         started = time.perf_counter()
         for number, index in enumerate(batches(count, config, generator)):
             step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
             lr = learning_rate(config, epoch, step.index, steps, training.warmup_epochs)
-            for group, factor in zip(optim.param_groups, groups, strict=True):
+            for group, factor in zip(optim.param_groups, factors, strict=True):
                 group["lr"] = lr * factor
             losses = training.losses(index, step)
             loss = torch.stack(list(losses.values())).sum()
             values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
-            if not math.isfinite(float(loss.detach())):
-                terms = ", ".join(f"{name} = {float(value):.4g}" for name, value in values.items())
-                raise DivergenceError(
-                    f"Loss is not finite in epoch {epoch}, step {number + 1} of {per_epoch}: {terms}."
-                )
+            unseen.append((tuple(values), torch.stack([value.float() for value in values.values()])))
+            due = len(unseen) == _LOOK_EVERY[device.type] or number + 1 == per_epoch
+            if due:
+                for at, (names, numbers) in enumerate(unseen, number + 2 - len(unseen)):
+                    seen = dict(zip(names, numbers.tolist(), strict=True))
+                    if not all(map(math.isfinite, seen.values())):
+                        terms = ", ".join(f"{name} = {value:.4g}" for name, value in seen.items())
+                        place = f"epoch {epoch}, step {at} of {per_epoch}"
+                        raise DivergenceError(f"Loss is not finite in {place}: {terms}. {_good(checkpoint, curve)}")
+                unseen.clear()
             optim.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if config.clip_norm is not None:
@@ -226,24 +247,19 @@ def fit(
             training.after_step(step)
             for name, value in {**values, **training.metrics()}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value
-            rate = (number + 1) * len(index) / (time.perf_counter() - started)
-            report(
-                Progress(
-                    epoch,
-                    config.epochs,
-                    step.index + 1,
-                    steps,
-                    float(loss.detach()),
-                    {k: float(v.detach()) for k, v in losses.items()},
-                    rate,
-                )
-            )
+            if due:
+                rate = (number + 1) * len(index) / (time.perf_counter() - started)
+                report(Progress(epoch, config.epochs, step.index + 1, steps, seen.pop("loss"), seen, rate))
+        if broken := _not_finite(network):
+            place = f"after epoch {epoch}, step {per_epoch}"
+            raise DivergenceError(f"The weights {broken} are not finite {place}. {_good(checkpoint, curve)}")
         if epoch == config.epochs:
             training.after_last()
         row = {name: float(value) / per_epoch for name, value in sums.items()}
         curve.append({"epoch": float(epoch), **row, "lr": lr, **training.after_epoch(epoch)})
         if checkpoint is not None:
-            _save(checkpoint, network, optim, curve)
+            state = {"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve}
+            checkpoints.save(checkpoint, state)
     return curve
 
 
@@ -258,6 +274,8 @@ def recalibrate(encoder: Encoder, clips: Tensor, batch: int, prepare: Callable[[
         prepare: what the encoder gets from a batch, e.g. its stream.
     """
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     encoder.eval()
     for norm in norms:
@@ -271,23 +289,35 @@ def recalibrate(encoder: Encoder, clips: Tensor, batch: int, prepare: Callable[[
     encoder.train()
 
 
-def _save(path: Path, network: nn.Module, optim: torch.optim.Optimizer, curve: list[dict[str, float]]) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save({"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _good(checkpoint: Path | None, curve: list[dict[str, float]]) -> str:
+    """Which checkpoint was written before all went wrong."""
+    if checkpoint is None or not curve:
+        return "There is no checkpoint from before."
+    return f"Last good checkpoint: {'/'.join(checkpoint.parts[-4:])}, after epoch {len(curve)}."
 
 
-def _restore(path: Path, network: nn.Module, optim: torch.optim.Optimizer) -> list[dict[str, float]]:
+@torch.no_grad()
+def _not_finite(network: nn.Module) -> str:
+    """The first trained parameter that holds NaN or infinity, "" if none does; the device is waited for once."""
+    names, values = zip(*((name, p) for name, p in network.named_parameters() if p.requires_grad), strict=True)
+    finite = torch.stack([value.isfinite().all() for value in values]).tolist()
+    return next((name for name, is_finite in zip(names, finite, strict=True) if not is_finite), "")
+
+
+def _restore(
+    checkpoint: Path, network: nn.Module, optim: torch.optim.Optimizer, tell: Callable[[str], None]
+) -> list[dict[str, float]]:
+    """Continue from the newest whole checkpoint, if there is one; returns its curve."""
+    found = checkpoints.load(checkpoint, tell)
+    if found is None:
+        return []
+    path, state = found
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
         network.load_state_dict(state["network"])
         optim.load_state_dict(state["optimiser"])
+        curve: list[dict[str, float]] = list(state["curve"])
     except Exception as error:
         raise BenchError(
-            f"Checkpoint {path} cannot be continued ({error}); delete it to start this stage anew."
+            f"Checkpoint {path} is of another network ({error}); delete it to start this stage anew."
         ) from error
-    curve: list[dict[str, float]] = state["curve"]
     return curve

@@ -19,9 +19,9 @@ from engine import imports, train
 from engine.bench import Bench, build_method, stage_seed
 from engine.config import BenchError
 from engine.evaluate import evaluate, fuse
+from engine.files import write_arrays, write_atomically
 from engine.records import Record
 from engine.stages import Stage, StageKind
-from engine.store import write_arrays, write_atomically
 from engine.train import seed_of
 from methods.base import Method
 from protocols.base import FeatureConfig
@@ -68,7 +68,12 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
         bench.reporter.update(at.step, at.steps, text, at.step * at.epochs == at.epoch * at.steps)
 
     curve = train.pretrain(
-        method, split.train, seed=stage_seed(stage), checkpoint=bench.store.checkpoint(stage), report=report
+        method,
+        split.train,
+        seed=stage_seed(stage),
+        checkpoint=bench.store.checkpoint(stage),
+        report=report,
+        tell=bench.reporter.say,
     )
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in method.state_dict().items()}
     with write_atomically(bench.store.result(stage)) as file:
@@ -124,13 +129,24 @@ def extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: Ge
         if config.augment:
             batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
         batch = to_stream(batch, context.stream, context.layout)
-        features: Tensor | None = method.encoder.pool(method.encoder(batch))
-        if config.space == "projector":
-            assert features is not None
-            features = method.project(features)
+        features = pooled(method, method.encoder(batch), config.space)
         if features is None:
-            raise BenchError(f"{type(method).__name__} has no projector, whose output the protocol asks for.")
+            raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
         yield features
+
+
+def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
+    """Features (N, D) of maps (N, M, D, T', V); ``None`` where the method does not have that space."""
+    if space == "encoder":
+        return method.encoder.pool(maps)
+    if space == "joints":
+        return method.encoder.pool_joints(maps)
+    if space == "projector":
+        return method.project(method.encoder.pool(maps))
+    weights = method.attention(maps)
+    if weights is None:
+        return None
+    return method.encoder.pool(maps, weights if space == "actionlet" else 1 - weights)
 
 
 _WORK: Mapping[StageKind, Callable[[Stage, Bench], Record]] = {

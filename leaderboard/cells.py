@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -71,6 +71,7 @@ class Cell:
         method, encoder, protocol: names; experiments that differ in a version or in the data, but not in the name, are
             told apart by a suffix (``knn v2 #07c1``, ``aimclr #1f2e``).
         runs: sorted by seed, unfinished ones included.
+        origin: ``submitted`` or ``verified`` where others measured it, "" where this suite did.
     """
 
     bench: Bench
@@ -78,6 +79,7 @@ class Cell:
     encoder: str
     protocol: str
     runs: tuple[Run, ...]
+    origin: Literal["", "submitted", "verified"] = ""
 
     @property
     def done(self) -> list[Run]:
@@ -85,8 +87,15 @@ class Cell:
         return [run for run in self.runs if run.stage.status == "done"]
 
     @property
+    def key(self) -> str:
+        """The key of its first finished run, of its first run if none is finished; names the cell on the page."""
+        return (self.done or self.runs)[0].stage.key
+
+    @property
     def status(self) -> Status:
-        """``done`` as soon as one seed is; else the most telling status."""
+        """``done`` as soon as one seed is; else the most telling status. Of others' numbers, where they come from."""
+        if self.origin:
+            return self.origin
         return min((run.stage.status for run in self.runs), key=_STATUSES.index)
 
     @property

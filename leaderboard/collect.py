@@ -10,12 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.config import digest
-from engine.records import Labels, Record
+from engine.records import DamagedError, Labels, read_record
 
 _DEFINITION = ("plugin", "version", "preset", "config", "source")
 """Parts of an evaluation's identity that make its definition."""
 
-Status = Literal["done", "failed", "unsupported", "pending"]
+Status = Literal["done", "failed", "unsupported", "pending", "submitted", "verified"]
+"""The last two are of entries: numbers of others, as they came, or repeated here."""
 
 
 class _Note(BaseModel):
@@ -41,6 +42,7 @@ class Stage:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
 
     @property
     def key(self) -> str:
@@ -73,7 +75,16 @@ class Run:
 
 def collect(results: Path) -> list[Run]:
     """All evaluations under ``results/runs``, finished or not, sorted by key; nothing is fine."""
-    stages = {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+    return evaluations(read_stages(results))
+
+
+def read_stages(results: Path) -> dict[str, Stage]:
+    """All stages under ``results/runs`` by key, finished or not."""
+    return {stage.key: stage for folder in sorted(results.glob("runs/*/*/*/")) if (stage := _read(folder))}
+
+
+def evaluations(stages: Mapping[str, Stage]) -> list[Run]:
+    """The evaluations among some stages, sorted by key."""
     origins: dict[str, str] = {}
     return [_run(stages[key], stages, origins) for key in sorted(stages) if stages[key].kind in ("evaluate", "fuse")]
 
@@ -83,7 +94,7 @@ def _read(folder: Path) -> Stage | None:
     damage = ""
     if (path := folder / "record.json").is_file():
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            record = read_record(folder)
             return Stage(
                 folder,
                 record.labels,
@@ -92,8 +103,9 @@ def _read(folder: Path) -> Stage | None:
                 status="done",
                 metrics=record.metrics,
                 facts=record.facts,
+                curve=record.curve,
             )
-        except (ValidationError, OSError):
+        except DamagedError:
             damage = f"{path.name} is damaged; run it again"
     stage, unsupported, failure = (_note(folder / f"{name}.json") for name in ("stage", "unsupported", "failure"))
     known = next((note for note in (stage, unsupported, failure) if note and note.labels), None)
@@ -119,12 +131,12 @@ def _note(path: Path) -> _Note | None:
 
 
 def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> Run:
-    ancestors = _ancestors(stage, stages)
-    failed = next((earlier for earlier in ancestors if earlier.status == "failed"), None)
+    behind = ancestors(stage, stages)
+    failed = next((earlier for earlier in behind if earlier.status == "failed"), None)
     if stage.status == "pending" and failed:
         reason = f"{failed.kind} of {failed.labels.method} failed: {failed.reason}"
         stage = replace(stage, status="failed", reason=reason)
-    fused = [earlier for earlier in ancestors if earlier.kind == "evaluate"]
+    fused = [earlier for earlier in behind if earlier.kind == "evaluate"]
     trained = [_pretrain(one, stages) for one in fused or [stage]]
     known = [_origin(one.key, stages, origins) for one in trained if one]
     # Without the folders in between, at least data and shared numerics tell experiments apart.
@@ -140,11 +152,11 @@ def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> 
 
 def _pretrain(stage: Stage, stages: Mapping[str, Stage]) -> Stage | None:
     """The nearest pre-training behind an evaluation."""
-    return next((earlier for earlier in _ancestors(stage, stages) if earlier.kind == "pretrain"), None)
+    return next((earlier for earlier in ancestors(stage, stages) if earlier.kind == "pretrain"), None)
 
 
-def _ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
-    """The nearest first; those whose folders are gone are left out."""
+def ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
+    """All stages that one started from, the nearest first; those whose folders are gone are left out."""
     keys = list(stage.parents)
     for key in keys:
         if key in stages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -24,15 +25,18 @@ _LEGEND = 2.1
 _TITLE = 10
 """Characters of a title per inch."""
 _DASHES = (0, (2, 1))
+_MOST = 30
+"""Rows of a panel, the reference rows and then the best: more names than this cannot be read, and take minutes to draw."""
 
 
 def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
-    """Draw ``leaderboard.png`` and ``leaderboard.svg``: one panel per table, methods x protocols.
+    """Draw ``leaderboard.png`` and ``leaderboard.svg``: one panel per table, its first 30 methods x protocols.
 
     Whiskers are 95 % intervals, hatched bars the reference rows; a dashed line across a bar is what the random encoder
     reaches there. The same tables give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    boards = [_shortened(board) for board in boards]
     columns = list(dict.fromkeys(column for board in boards for column in _charted(board)))
     colours = dict(zip(columns, sns.color_palette("colorblind", len(columns)), strict=True))
     widest = max(len(board.rows) for board in boards)
@@ -87,6 +91,14 @@ def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, floa
     axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel=f"{board.measure} (%)")
     axes.grid(visible=False, axis="x")
     sns.despine(ax=axes)
+
+
+def _shortened(board: Table) -> Table:
+    """The table without the rows that are not drawn; the title says so."""
+    left_out = len(board.rows) - _MOST
+    if left_out <= 0:
+        return board
+    return replace(board, rows=board.rows[:_MOST], title=f"{board.title} · {left_out} more rows in the table")
 
 
 def _charted(board: Table) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def test_a_run_ends_with_a_leaderboard(cli, tmp_path):
         assert name in result.output
     assert "Written: results/leaderboard." in result.output
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
-        "runs", "figures", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
+        "runs", "figures", "page", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
     }  # fmt: skip
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
     rows = table[(table.metric == "top1") & (table.protocol == "knn")].set_index("method")
@@ -85,10 +85,14 @@ def test_a_failure_gives_exit_code_1_and_the_rest_of_the_table(cli, tmp_path):
     result = cli(*TINY, "--methods", f"{PLUGINS}:Breaking", code=1)
     assert "FAILED" in result.output
     assert "breaking is broken" in result.output
-    assert "4 stages failed or were skipped; the next run tries them again." in result.output
+    assert "4 stages failed, or need one that did; --retry-failed runs them again." in result.output
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
     assert set(table[table.method == "breaking"].status) == {"failed"}
     assert set(table[table.method == "tinyclr"].status) == {"done"}
+    again = cli(*TINY, "--methods", f"{PLUGINS}:Breaking", code=1).output
+    assert "0 stages to do, 12 done, 4 failed before (--retry-failed repeats them)" in again
+    assert "FAILED" not in again
+    assert "FAILED" in cli(*TINY, "--methods", f"{PLUGINS}:Breaking", "--retry-failed", code=1).output
 
 
 def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, monkeypatch):
@@ -113,6 +117,10 @@ def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, mo
         (("--set", "encoder=sgcn"), r"Unknown encoder 'sgcn'\. Did you mean 'stgcn'\?"),
         ((*TINY, "--set", "tiny.scale=2"), r"ambiguous: tinyclr, tinyencoder"),
         ((*TINY, "--set", "tinyclr.scael=2"), r"Unknown setting 'tinyclr\.scael'\. Did you mean 'scale'\?"),
+        ((*TINY, "--set", "semi.percent=5"), r"semi takes no part in this run; name it under --protocols"),
+        (("--protocols", "linear,fusion:best"), r"fusion has no preset 'best'\. Known: paper, validation\."),
+        (("--protocols", "ensemble:best"), r"fusion has no preset 'best'"),
+        (("--protocols", "semi:10"), r"semi has no preset '10'\. Known: 1, 2, 5, 20, .* Without one it is: 10 % of"),
         ((*TINY, "--set", "tinyclr.scale"), r"write PLUGIN\.KEY=VALUE"),
         (("--seeds", "a"), r"Invalid value for '--seeds': 'a': write whole numbers and ranges"),
         (("--seeds", "3-1"), r"Invalid value for '--seeds': '3-1'"),
@@ -174,7 +182,8 @@ def test_the_flags_are_frozen():
     flags = {name for option in run_bench.main.params for name in option.opts}
     assert flags == {
         "--methods", "--protocols", "--datasets", "--targets", "--streams", "--seeds", "--budget", "--recipe", "--set",
-        "--results", "--data", "--device", "--threads", "--plan",
+        "--results", "--data", "--device", "--threads", "--retry-failed",
+        "--plan",
     }  # fmt: skip
 
 
@@ -229,6 +238,9 @@ def test_a_split_is_exported_and_read_back(cli, tmp_path):
     shown = cli("data", "export", "npz:mine.npz#subject=1,2,3", "out.npz").output
     assert "36 training and 12 test clips of npz:mine/subject=1,2,3; read it as npz:out.npz#split" in shown
     checked = cli("data", "check", "npz:out.npz").output
+    assert "subject=1,3" in cli("data", "check", "npz:mine.npz#subject=1,3").output
+    assert "no column 'foo'" in cli("data", "check", "npz:mine.npz#foo", code=2).stderr
+    assert "each part must hold clips" in cli("data", "check", "npz:mine.npz#subject=9", code=2).stderr
     assert re.search(r"all +24 +24 +36 +12", checked)
     assert "48 clips" in checked
 

@@ -89,8 +89,8 @@ def check(name: str, frames: int | None, data: Path) -> None:
     """Verify the checksums of dataset NAME and report counts and oddities."""
     from engine.data import open_dataset
 
-    dataset, _ = open_dataset(name, data, frames)
-    _show_check(dataset.check())
+    dataset, split = open_dataset(name, data, frames)
+    _show_check(dataset.check("" if split == next(iter(dataset.splits)) else split))
 
 
 @data.command()

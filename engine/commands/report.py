@@ -7,18 +7,23 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from engine.options import WIDTH, results_option
+from engine.options import WIDTH, complain, entries_option, results_option
 
 
-def render(results: Path, console: Console) -> None:
-    """Write the leaderboard of a folder of results, and show it."""
+def render(results: Path, console: Console, entries: Path | None = None) -> None:
+    """Write the leaderboard of a folder of results, with entries of others in tables of their own, and show it."""
     from leaderboard.build import write
+    from leaderboard.entries import FOLDER, cells, load
 
-    console.print(write(results))
+    found, problems = load(entries or FOLDER)
+    for problem in problems:
+        complain(f"Warning: entry left out: {problem}", "yellow")
+    console.print(write(results, others=cells(found, results)))
 
 
 @click.command()
 @results_option
-def report(results: Path) -> None:
+@entries_option
+def report(results: Path, entries: Path | None) -> None:
     """Render the leaderboard from the records in RESULTS, running nothing."""
-    render(results, Console(width=WIDTH))
+    render(results, Console(width=WIDTH), entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
@@ -140,13 +141,13 @@ BAD[3] = float("nan")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (without("encoder_q.data_bn.bias"), r"no tensor for data_norm\.bias\."),
+        (without("encoder_q.data_bn.bias"), r"no tensor for data_norm\.bias \(normalisation of the input\)\."),
         (without("encoder_q.edge_importance.9"), r"no tensor for blocks\.9\.graph\.importance"),
         (checkpoint(extra=torch.zeros(2)), r"extra \(2,\) is unknown"),
         (checkpoint(**{"encoder_q.fc.4.weight": torch.zeros(2)}), r"encoder_q\.fc\.4\.weight \(2,\) is unknown"),
         (checkpoint(**{"encoder_q.st_gcn_networks.x": torch.zeros(2)}), r"st_gcn_networks\.x \(2,\) is unknown"),
         (checkpoint(**{"encoder_q.st_gcn_networks.1.tcn.2.weight": WIDE}), r"9, 2\), expected .* \(16, 16, 9, 1\)"),
-        (checkpoint(**{"encoder_q.data_bn.bias": torch.zeros(75, dtype=torch.int64)}), r"data_bn\.bias is torch.int64"),
+        (checkpoint(**{"encoder_q.data_bn.bias": torch.zeros(75, dtype=torch.int64)}), r"bias \(.* input\) is torch.int64"),
         (checkpoint(**{"encoder_q.data_bn.weight": BAD}), r"data_bn\.weight holds NaN"),
         (checkpoint(**{"encoder_q.A": torch.zeros(3, 25, 25)}), r"adjacency of another graph"),
         (checkpoint(**{"encoder_q.A": torch.zeros(3, 18, 18)}), r"adjacency of another graph"),
@@ -199,8 +200,35 @@ def test_no_file_no_tensors(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="there is no such file"):
         read_released(tmp_path / "weights.pt", "aimclr")
     (tmp_path / "weights.pt").write_bytes(b"")
-    with pytest.raises(BenchError, match="is refused as a checkpoint"):
+    with pytest.raises(BenchError, match=r"is refused as a checkpoint .*torch\.save did not write it: it is empty"):
         read_released(tmp_path / "weights.pt", "aimclr")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: whole[: len(whole) // 2], r"it is cut short: [\d,]+ bytes, and the end of a zip is missing"),
+        (lambda whole: b"<html>404</html>", r"torch\.save did not write it: it begins with b'<htm'"),
+        (lambda whole: whole[:9000] + b"damaged!" + whole[9008:], r"it is damaged: the checksum of .* is wrong"),
+        (lambda whole: small()[:-200], r"it is damaged, or holds more than tensors"),
+    ],
+    ids=["cut", "no file of torch", "changed", "cut, the older form"],
+)
+def test_damage_is_told_in_plain_words(tmp_path: Path, damage: Any, message: str) -> None:
+    path = save(tmp_path, checkpoint())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(BenchError, match=message) as error:
+        read_released(path, "aimclr")
+    assert not re.search("PytorchStreamReader|central directory|weights_only|Unpickl", str(error.value))
+
+
+def test_another_zip_and_too_large_a_one_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "clips.npz", xyz=np.zeros(3))
+    with pytest.raises(BenchError, match=r"it is a zip without tensors of torch: xyz\.npy"):
+        read_released(tmp_path / "clips.npz", "aimclr")
+    monkeypatch.setattr("encoders.released._MOST_BYTES", 1000)
+    with pytest.raises(BenchError, match=r"weights\.pt is refused: it unpacks to [\d,]+ bytes, and at most 1,000"):
+        read_released(save(tmp_path, checkpoint()), "aimclr")
 
 
 def small() -> bytes:

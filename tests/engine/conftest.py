@@ -25,10 +25,11 @@ class World:
     results: Path
     warnings: list[str]
     lines: list[str]
+    retry_failed: bool = False
 
     @property
     def store(self) -> RunStore:
-        return RunStore(self.results, self.warnings.append)
+        return RunStore(self.results, self.warnings.append, self.retry_failed)
 
     def plan(self, methods: str = "TinyCLR", protocols: str = "Means", **more: object) -> Plan:
         def outside(names: str) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ def test_the_summary_line_counts_states(world, monkeypatch):
     monkeypatch.delenv("TINY_STOP")
     monkeypatch.setenv("TINY_BREAK", "2")
     world.run()
-    assert line().startswith("3 stages to do, 3 of them failed last time, 3 done, 1 unsupported; ")
+    assert line() == "0 stages to do, 3 done, 3 failed before (--retry-failed repeats them), 1 unsupported"
+    world.retry_failed = True
+    assert line().startswith("3 stages to do, 1 of them failed before, 3 done, 1 unsupported; ")
     monkeypatch.delenv("TINY_BREAK")
     world.run()
     assert line() == "0 stages to do, 6 done, 1 unsupported"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import torch
 
 from engine.bench import stage_seed
 from engine.data import Splits
+from engine.execute import Summary
+from engine.files import UnwritableError
 from engine.registry import ROOT, locate
 from engine.stages import Stage
 
@@ -37,9 +40,9 @@ def test_a_run_leaves_complete_stages(world):
     assert (summary.failed, summary.interrupted) == ({}, False)
     assert len(summary.ran) == len(world.plan(*EVERYTHING).jobs) - 1  # one is unsupported
     for stage in summary.ran:
-        left = {path.name for path in world.store.folder(stage).iterdir()} - {".lock"}
+        left = {path.name for path in world.store.folder(stage).iterdir()}
         result = {"pretrain": "weights.safetensors", "features": "features.npz", "evaluate": "scores.npz"}[stage.kind]
-        assert left == {"stage.json", "record.json", "provenance.json", result}
+        assert left == {"stage.json", "record.json", "provenance.json", "checksums.json", result}
     assert not list(world.results.rglob("failure.json"))
     (refused,) = files(world, "unsupported.json").values()
     assert json.loads(refused)["reason"] == "raw coordinates are refused"
@@ -180,14 +183,35 @@ def test_projector_features_on_augmented_clips_are_deterministic(world, other_wo
 
 def test_a_failure_stops_its_descendants_only(world, monkeypatch):
     summary = world.run("Breaking,TinyCLR", "Means")
+    assert set(summary.failed.values()) == {"breaking is broken", "pretrain of breaking failed: breaking is broken"}
     assert len(summary.failed) == 3
-    reasons = {json.loads(data)["reason"] for data in files(world, "failure.json").values()}
-    assert reasons == {"breaking is broken", "pretrain of breaking failed: breaking is broken"}
+    (failure,) = files(world, "failure.json").values()
+    assert json.loads(failure)["reason"] == "breaking is broken"
     assert {"random means", "tinyclr means"} == set(records(world))
     assert "pretrain of breaking on tiny/subject, joint, seed 0: FAILED" in world.log
+
+
+def test_failures_are_remembered_until_somebody_asks_again(world, monkeypatch):
+    world.run("Breaking,TinyCLR", "Means")
     plan = world.plan("Breaking,TinyCLR", "Means")
-    assert {(j.state, j.stage.labels.method) for j in plan.todo} == {("failed", "breaking")}
-    assert {stage.key for stage in world.run("Breaking,TinyCLR", "Means").ran} == set()  # tried again, fails again
+    assert plan.todo == ()
+    assert {(job.stage.kind, job.reason.rpartition(" failed: ")[2]) for job in plan.jobs if job.state == "failed"} == {
+        (kind, "breaking is broken") for kind in ("pretrain", "features", "evaluate")
+    }
+    assert world.run("Breaking,TinyCLR", "Means") == Summary()
+    world.retry_failed = True
+    assert [job.state for job in world.plan("Breaking,TinyCLR", "Means").todo] == ["retry", "to do", "to do"]
+    assert len(world.run("Breaking,TinyCLR", "Means").failed) == 3
+    breaking = locate("methods", f"{PLUGINS}:Breaking").load()
+    monkeypatch.setattr(breaking, "__init__", locate("methods", f"{PLUGINS}:TinyCLR").load().__init__)
+    assert len(world.run("Breaking,TinyCLR", "Means").ran) == 3
+    assert not files(world, "failure.json")
+
+
+def test_another_protocol_on_what_failed_is_not_run_either(world):
+    world.run("Breaking", "Means")
+    todo = world.plan("Breaking", "Means,knn").todo
+    assert {job.stage.labels.method for job in todo} == {"random", "raw"}
 
 
 def test_an_unexpected_error_is_kept_with_its_traceback_and_can_be_repeated(world, monkeypatch):
@@ -201,6 +225,7 @@ def test_an_unexpected_error_is_kept_with_its_traceback_and_can_be_repeated(worl
     assert "Traceback" in failure["detail"]
     assert "in forward" in failure["detail"]
     monkeypatch.delenv("TINY_BREAK")
+    world.retry_failed = True
     assert not world.run("TinyNext", "Means").failed
     assert not files(world, "failure.json")
 
@@ -293,12 +318,43 @@ def test_features_deleted_to_save_space_come_back_only_when_needed(world):
     assert todo == {("features", ""), ("evaluate", "means:long")}
 
 
-def test_a_damaged_weights_file_fails_with_advice(world):
+@pytest.mark.parametrize("damage", [lambda whole: whole[:50], lambda whole: whole[:-1] + bytes([whole[-1] ^ 1])])
+def test_damaged_weights_are_set_aside_and_made_again(world, damage):
+    """A cut file is noticed when the plan is made, a changed bit when the file is needed."""
     world.run("TinyCLR", "Means")
-    for path in world.results.glob("runs/pretrain/*/*/weights.safetensors"):
-        path.write_bytes(path.read_bytes()[:50])
-    reasons = world.run("TinyCLR", "knn:actclr").failed.values()
-    assert any("weights.safetensors cannot be read" in reason and "Delete" in reason for reason in reasons)
+    before = files(world, "weights.safetensors")
+    (path,) = world.results.glob("runs/pretrain/tinyclr/*/weights.safetensors")
+    path.write_bytes(damage(path.read_bytes()))
+    summary = world.run("TinyCLR", "knn:actclr")
+    assert not summary.failed
+    assert [stage.kind for stage in summary.ran if stage.labels.method == "tinyclr"] == [
+        "pretrain",
+        "features",
+        "evaluate",
+    ]
+    assert files(world, "weights.safetensors") == before
+    assert (path.parent / "weights.safetensors.damaged1").exists()
+    assert "damaged; set aside in" in world.log
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_noted_as_failed(world, other_world, monkeypatch):
+    sync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 40:  # in the middle of a training
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UnwritableError, match="No space left on device"):
+        world.run(*EVERYTHING)
+    monkeypatch.undo()
+    assert files(world, "failure.json") == {}
+    assert list(world.results.rglob(".lease")) == []
+    assert not world.run(*EVERYTHING).failed
+    other_world.run(*EVERYTHING)
+    assert files(world, "record.json") == files(other_world, "record.json")
 
 
 def test_global_state_is_left_alone(world):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from engine.files import write_json
 from engine.provenance import collect, fingerprint
 from engine.registry import ROOT
-from engine.store import write_json
 
 
 def test_provenance_says_how_a_run_came_about(tmp_path: Path):

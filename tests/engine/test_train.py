@@ -14,6 +14,7 @@ from datasets.layout import KINECT20
 from datasets.streams import to_stream
 from encoders.base import Encoder
 from encoders.stgcn import STGCN, STGCNConfig
+from engine import train
 from engine.config import BenchError, TrainConfig, resolve
 from engine.train import (
     DivergenceError,
@@ -21,6 +22,7 @@ from engine.train import (
     batches,
     fit,
     learning_rate,
+    optimiser,
     pretrain,
     recalibrate,
     seed_of,
@@ -63,6 +65,42 @@ def test_cosine_schedule_with_warm_up() -> None:
     assert rates[60] == pytest.approx(0.5)
     assert rates[-1] < 0.001
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_schedule_of_the_masked_transformers() -> None:
+    """igm.md 4: from 0 to 1e-3 over 20 of 400 epochs, then along a cosine to 5e-4."""
+    config = TrainConfig(schedule="cosine", lr=1e-3, lr_end=5e-4, warmup_share=0.05)
+    rates = [learning_rate(config, 1, step, 4000) for step in range(4000)]
+    assert rates[:200] == pytest.approx([1e-3 * i / 200 for i in range(1, 201)])
+    assert rates[200] == pytest.approx(1e-3)
+    assert rates[2100] == pytest.approx(7.5e-4)
+    assert rates[-1] == pytest.approx(5e-4, rel=1e-5)
+
+
+def test_vectors_may_be_spared_the_weight_decay() -> None:
+    """Without gradients AdamW shrinks a decayed weight by lr * decay in every step, and leaves the others."""
+
+    class Still(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix, self.vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+        def losses(self, index: Tensor, step: Step) -> dict[str, Tensor]:
+            return {"none": 0 * (self.matrix.sum() + self.vector.sum())}
+
+    for spared, left in ((True, 1.0), (False, 0.95)):
+        network = Still()
+        config = TrainConfig(
+            epochs=1, batch=4, optimiser="adamw", lr=0.1, weight_decay=0.5, decay_vectors=not spared, beta2=0.95
+        )
+        fit(Training(network, config, 4, network.losses, torch.device("cpu")), seed=0)
+        torch.testing.assert_close(network.matrix.data, torch.full((2, 2), 0.95))
+        torch.testing.assert_close(network.vector.data, torch.full((2,), left))
+
+
+def test_the_second_beta_is_adamws() -> None:
+    optim, _ = optimiser(Sum(), TrainConfig(optimiser="adamw", beta2=0.95), lambda name: 1.0)
+    assert [group["betas"] for group in optim.param_groups] == [(0.9, 0.95)]
 
 
 def test_warm_up_by_epochs() -> None:
@@ -183,10 +221,11 @@ def test_seed_matters() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_broken_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(BenchError, match=r"checkpoint\.pt cannot be continued(?s:.*)delete it"):
-        pretrain(build(), clip_set(), seed=0, checkpoint=tmp_path / "checkpoint.pt")
+def test_a_checkpoint_of_another_network_is_refused_with_advice(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    pretrain(build(), clip_set(), seed=0, checkpoint=checkpoint)
+    with pytest.raises(BenchError, match=r"checkpoint\.pt is of another network(?s:.*)delete it"):
+        pretrain(build(**{"moco.dim": 4}), clip_set(), seed=0, checkpoint=checkpoint)
 
 
 class Exploding(Method):
@@ -206,11 +245,44 @@ class Exploding(Method):
         return {"fine": loss, "bad": loss / (0.0 if step.epoch == 2 else 1.0)}
 
 
-def test_divergence_names_epoch_step_and_terms() -> None:
-    context = build().context
-    method = Exploding(MethodConfig(train=TrainConfig(epochs=3, batch=8)), context)
-    with pytest.raises(DivergenceError, match=r"epoch 2, step 1 of 2: .*fine = .*bad = (inf|nan)"):
+def test_divergence_names_epoch_step_terms_and_checkpoint(tmp_path: Path) -> None:
+    method = Exploding(MethodConfig(train=TrainConfig(epochs=3, batch=8)), build().context)
+    last = r"Last good checkpoint: .*/key/checkpoint\.pt, after epoch 1\."
+    with pytest.raises(DivergenceError, match=rf"epoch 2, step 1 of 2: .*fine = .*bad = (inf|nan)\. {last}"):
+        pretrain(method, clip_set(), seed=0, checkpoint=tmp_path / "key" / "checkpoint.pt")
+    with pytest.raises(DivergenceError, match=r"There is no checkpoint from before\."):
         pretrain(method, clip_set(), seed=0)
+
+
+class Slope(nn.Module):
+    """A loss that is not finite in one step only, and a rate that ruins the weight in the last one."""
+
+    def __init__(self, bad: int, huge: bool = False) -> None:
+        super().__init__()
+        self.weight, self.bad, self.huge = nn.Parameter(torch.ones(1)), bad, huge
+
+    def losses(self, index: Tensor, step: Step) -> dict[str, Tensor]:
+        scale = float("nan") if step.index == self.bad else 1e30 if self.huge and step.index == 59 else 1.0
+        return {"slope": (self.weight * scale).sum()}
+
+
+@pytest.mark.parametrize("bad", [0, 7, 19, 20, 41, 59])
+def test_a_gpu_is_looked_at_now_and_then_and_the_step_is_named(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(train._LOOK_EVERY, "cpu", 20)
+    seen: list[int] = []
+    network = Slope(bad)
+    config = TrainConfig(epochs=1, batch=2, lr=1e-3)
+    training = Training(network, config, 120, network.losses, torch.device("cpu"))
+    with pytest.raises(DivergenceError, match=rf"epoch 1, step {bad + 1} of 60: loss = nan, slope = nan"):
+        fit(training, seed=0, report=lambda at: seen.append(at.step))
+    assert seen == [step for step in (20, 40, 60) if step <= bad]
+
+
+def test_weights_that_overflow_in_the_last_step_are_noticed() -> None:
+    network = Slope(-1, huge=True)
+    training = Training(network, TrainConfig(epochs=1, batch=2, lr=1e30), 120, network.losses, torch.device("cpu"))
+    with pytest.raises(DivergenceError, match=r"not finite"):
+        fit(training, seed=0)
 
 
 def test_recalibration_gives_clean_batch_statistics() -> None:

@@ -158,7 +158,8 @@ class TinyConfig(MethodConfig):
 class TinyCLR(Method):
     """Pulls two noisy views together, pushes the batch apart.
 
-    What the environment asks for (``TINY_STOP``, ``TINY_BREAK``, ``TINY_SLOW``: an epoch) changes no key.
+    What the environment asks for (``TINY_STOP``, ``TINY_BREAK``, ``TINY_SLOW``: an epoch; ``TINY_PAUSE``: seconds per
+    step) changes no key.
     """
 
     title = "TinyCLR"
@@ -194,6 +195,7 @@ class TinyCLR(Method):
             raise RuntimeError("out of luck")
         if step.epoch >= int(os.environ.get("TINY_SLOW", 999)):
             time.sleep(60)
+        time.sleep(float(os.environ.get("TINY_PAUSE", 0)))
         one, other = (nn.functional.normalize(self.project(self.encoder.pool(self.encoder(v)))) for v in views)
         return {"nce": nn.functional.cross_entropy(one @ other.T / 0.1, torch.arange(len(one)))}
 

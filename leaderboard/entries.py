@@ -1,0 +1,307 @@
+"""Entries: numbers that others measured, each a small file of its own; shown beside measured ones, never ranked with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from engine.config import BenchError, canonical, digest
+from engine.records import SCHEMA, Record
+from leaderboard.cells import Cell, aggregate
+from leaderboard.collect import Stage, evaluations
+
+FOLDER = Path(__file__).with_name("entries")
+"""Where entries are kept unless another folder is named."""
+LARGEST = 4 * 2**20
+"""Bytes of an entry."""
+_STRINGS = 2000
+"""Characters of a text."""
+_EXACT = 1e-6
+"""Points by which numbers that say the same may differ, for rounding."""
+_EVALUATIONS = ("evaluate", "fuse")
+
+Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
+Line = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class Part(BaseModel):
+    """A finished stage in an entry.
+
+    Attributes:
+        record: as the run left it.
+        provenance: circumstances of the run.
+        content: sha256 of its weights, features or scores, "" where they were gone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record: Record
+    provenance: dict[str, Any]
+    content: Sha256
+
+
+class Entry(BaseModel):
+    """Evaluations with everything that they started from.
+
+    Attributes:
+        format: of this file.
+        by: who measured, as they want to be named.
+        note: anything to say about it.
+        evaluations: keys of what is shown.
+        parts: these and all stages before them, parents first.
+        checksum: sha256 of the canonical JSON of the rest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    by: Line = ""
+    note: Line = ""
+    evaluations: Annotated[tuple[Key, ...], Field(min_length=1, max_length=200)]
+    parts: Annotated[tuple[Part, ...], Field(min_length=1, max_length=1000)]
+    checksum: Sha256 = ""
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Records by key, parents first."""
+        return {part.record.key: part.record for part in self.parts}
+
+    def content(self) -> dict[str, Any]:
+        """The entry as JSON values."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """What the checksum should be."""
+        rest = {name: value for name, value in self.content().items() if name != "checksum"}
+        return hashlib.sha256(canonical(rest).encode()).hexdigest()
+
+    def signed(self) -> Entry:
+        """The entry with its checksum."""
+        return self.model_copy(update={"checksum": self.digest()})
+
+    @property
+    def file_name(self) -> str:
+        """A plain name: what it is of, and the first digits of the checksum."""
+        first = self.records[self.evaluations[0]].labels
+        words = "-".join([first.dataset, first.split, first.stream, first.method, first.encoder]).lower()
+        plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in words)
+        return "-".join(filter(None, plain.split("-")))[:100] + f"-{self.digest()[:8]}.json"
+
+
+def parse(path: Path) -> Entry:
+    """Read and check an entry, by itself: no plug-in is asked, and nothing in it is run.
+
+    Raises:
+        BenchError: it is too large, no JSON, not of the schema, or contradicts itself; the message says what was expected.
+    """
+    entry = _read(path)
+    if entry.checksum != (wanted := entry.digest()):
+        raise BenchError(f"{path.name}: checksum is {entry.checksum}, but the content's is {wanted}: it was changed.")
+    try:
+        _check(entry)
+    except BenchError as error:
+        raise BenchError(f"{path.name}: {error}") from None
+    return entry
+
+
+def _read(path: Path) -> Entry:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if len(content) > LARGEST:
+        raise BenchError(
+            f"{path.name} is larger than {LARGEST // 2**20} MiB; entries hold records, no features or scores."
+        )
+    try:
+        values = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError:
+        raise BenchError(f"{path.name} is nested too deeply for an entry.") from None
+    except ValueError as error:
+        raise BenchError(f"{path.name} is no entry: {error}") from None
+    if isinstance(values, dict) and values.get("format", 1) != 1:
+        raise BenchError(f"{path.name}: format is {values['format']!r}, this suite knows 1.")
+    _check_strings(values, path.name)
+    try:
+        return Entry.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BenchError(f"{path.name}: {where} is {str(first['input'])[:80]!r}. {first['msg']}.") from None
+
+
+def _check(entry: Entry) -> None:
+    """What an entry says about itself.
+
+    Raises:
+        BenchError: parts are missing, too many or out of order, a key is not that of its identity, or numbers contradict.
+    """
+    seen: set[str] = set()
+    for part in entry.parts:
+        record = part.record
+        where = f"{record.kind} {record.key}"
+        _same(f"{where}: schema version", record.schema_version, SCHEMA)
+        _same(f"{where}: key", record.key, digest(record.identity))
+        _same(f"{where}: kind", record.kind, record.identity.get("kind"))
+        _same(f"{where}: parents", list(record.parents), record.identity.get("parents"))
+        if record.key in seen:
+            raise BenchError(f"{where} stands there twice.")
+        if missing := [parent for parent in record.parents if parent not in seen]:
+            raise BenchError(f"{where}: its parent {missing[0]} does not stand before it.")
+        seen.add(record.key)
+        _check_numbers(record, where)
+    records, needed = entry.records, list(entry.evaluations)
+    if len(set(needed)) != len(needed):
+        raise BenchError("evaluations: a key stands there twice.")
+    for key in entry.evaluations:
+        if key not in records or records[key].kind not in _EVALUATIONS:
+            raise BenchError(f"evaluations: {key} is no evaluation among the parts.")
+    for key in needed:
+        needed += [parent for parent in records[key].parents if parent not in needed]
+    if spare := sorted(seen - set(needed)):
+        raise BenchError(f"{spare[0]} belongs to no evaluation of the entry.")
+
+
+def _check_numbers(record: Record, where: str) -> None:
+    """Numbers of a record that follow from each other."""
+    for name, value in record.metrics.items():
+        if not math.isfinite(value):
+            raise BenchError(f"{where}: {name} is {value}, expected a number.")
+    if record.kind not in _EVALUATIONS:
+        return
+    headline = record.metrics.get(str(record.facts.get("headline", "top1")))
+    if headline is None or not 0 <= headline <= 100:
+        raise BenchError(f"{where}: its headline metric is {headline}, expected percent, 0 to 100.")
+    confusion, recall = record.facts.get("confusion"), record.facts.get("recall")
+    if "top1" in record.metrics and confusion:
+        _close(f"{where}: top1", record.metrics["top1"], _accuracy(confusion, where))
+        scored = sum(map(sum, confusion))  # type: ignore[arg-type]
+        wanted = record.facts.get("test_clips", scored) * record.facts.get("draws", 1)  # type: ignore[operator]
+        _same(f"{where}: number of clips in the confusion matrix", scored, wanted)
+    if "mean_class" in record.metrics and isinstance(recall, list) and recall:
+        _close(f"{where}: mean_class", record.metrics["mean_class"], sum(recall) / len(recall))  # type: ignore[arg-type]
+    low, high = record.metrics.get("ci_low", 0.0), record.metrics.get("ci_high", 100.0)
+    if not low - _EXACT <= headline <= high + _EXACT:
+        raise BenchError(f"{where}: its headline metric {headline} lies outside of its interval {low} to {high}.")
+
+
+def _accuracy(confusion: Any, where: str) -> float:
+    width = len(confusion)
+    square = isinstance(confusion, list) and all(isinstance(row, list) and len(row) == width for row in confusion)
+    if (
+        not square
+        or not all(isinstance(n, int) and n >= 0 for row in confusion for n in row)
+        or not sum(map(sum, confusion))
+    ):
+        raise BenchError(f"{where}: confusion should be a square of counts.")
+    return float(100.0 * sum(confusion[i][i] for i in range(width)) / sum(map(sum, confusion)))
+
+
+def _close(what: str, found: float, wanted: float) -> None:
+    if abs(found - wanted) > _EXACT:
+        raise BenchError(f"{what} is {found}, expected {wanted} by the other numbers of the record.")
+
+
+def _same(what: str, found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise BenchError(f"{what} is {found!r}, expected {wanted!r}.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise ValueError(f"{twice[0]!r} stands twice in one place")
+    return dict(pairs)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _check_strings(value: Any, name: str) -> None:
+    if isinstance(value, str) and len(value) > _STRINGS:
+        raise BenchError(f"{name}: a text of {len(value):,} characters; at most {_STRINGS:,} are expected.")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_strings(inner, name)
+    if isinstance(value, dict):
+        for key in value:
+            _check_strings(key, name)
+
+
+def load(folder: Path) -> tuple[dict[Path, Entry], list[str]]:
+    """All entries of a folder by file, and why others were left out."""
+    found: dict[Path, Entry] = {}
+    problems = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path] = parse(path)
+        except BenchError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def receipt(results: Path, entry: Entry) -> Path:
+    """Where a results folder notes that an entry was repeated there."""
+    return results / "verified" / f"{entry.checksum}.json"
+
+
+def is_verified(results: Path, entry: Entry) -> bool:
+    """Whether the entry was repeated here and came out the same, within the tolerance asked for then."""
+    try:
+        noted = json.loads(receipt(results, entry).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(noted, dict) and noted.get("checksum") == entry.checksum and noted.get("confirmed") is True
+
+
+def cells(entries: Mapping[Path, Entry], results: Path) -> list[Cell]:
+    """What entries measured, as cells that say ``submitted`` or ``verified``.
+
+    An evaluation that several entries hold is shown once, the verified one first.
+    """
+    found: list[Cell] = []
+    shown: set[str] = set()
+    for origin in ("verified", "submitted"):
+        own = {path: one for path, one in entries.items() if is_verified(results, one) == (origin == "verified")}
+        stages: dict[str, Stage] = {}
+        for path, entry in own.items():
+            new = [key for key in entry.evaluations if key not in shown]
+            shown.update(new)
+            wanted = [
+                part.record for part in entry.parts if part.record.kind not in _EVALUATIONS or part.record.key in new
+            ]
+            stages |= {record.key: _stage(path, record) for record in wanted}
+        runs = [run for run in evaluations(stages) if run.stage.key in shown]
+        found += [replace(cell, method=f"{cell.method} ({origin})", origin=origin) for cell in aggregate(runs)]
+    return sorted(found, key=lambda cell: (*vars(cell.bench).values(), cell.method, cell.encoder, cell.protocol))
+
+
+def _stage(path: Path, record: Record) -> Stage:
+    folder = path / record.kind / "entry" / record.key
+    return Stage(
+        folder, record.labels, record.identity, record.parents, "done", metrics=record.metrics, facts=record.facts
+    )
+
+
+def make(parts: Iterable[Part], keys: Iterable[str], by: str, note: str) -> Entry:
+    """An entry with its checksum.
+
+    Raises:
+        BenchError: it would be refused.
+    """
+    try:
+        entry = Entry(by=by, note=note, evaluations=tuple(keys), parts=tuple(parts)).signed()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BenchError(f"--{first['loc'][0]}: {first['msg']}.") from None
+    _check(entry)
+    return entry
