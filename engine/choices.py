@@ -107,12 +107,12 @@ def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
 
 
 def preset_tables(plugin: Plugin, preset: str, presets: Mapping[str, Overrides]) -> list[Overrides]:
-    """The tables of ``NAME``, or of several, ``1:linear``, the later ones winning.
+    """The tables of ``NAME`` (which may hold colons itself), or of several, ``1:linear``, the later ones winning.
 
     Raises:
         BenchError: there is no such preset.
     """
-    parts = preset.split(":") if preset else []
+    parts = [preset] if preset in presets else preset.split(":") if preset else []
     for part in parts:
         if part not in presets:
             known = f"Known: {', '.join(presets)}." if presets else "It has none."

@@ -182,7 +182,7 @@ def test_the_flags_are_frozen():
     flags = {name for option in run_bench.main.params for name in option.opts}
     assert flags == {
         "--methods", "--protocols", "--datasets", "--targets", "--streams", "--seeds", "--budget", "--recipe", "--set",
-        "--results", "--data", "--device", "--threads", "--retry-failed",
+        "--results", "--data", "--device", "--threads", "--jobs", "--companion", "--retry-failed", "--ablate",
         "--plan",
     }  # fmt: skip
 
