@@ -9,7 +9,20 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from engine.commands import compare, data, diff, import_weights, report, reproduce, runs, show, submit, table, verify
+from engine.commands import (
+    compare,
+    data,
+    diff,
+    figures,
+    import_weights,
+    report,
+    reproduce,
+    runs,
+    show,
+    submit,
+    table,
+    verify,
+)
 from engine.commands.ablate import ablate
 from engine.commands.run import run
 from engine.config import BenchError
@@ -84,6 +97,7 @@ for _command in (
     report.report,
     compare.compare,
     table.table,
+    figures.figures,
     import_weights.import_weights,
     show.list_,
     show.describe,
