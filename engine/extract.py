@@ -25,7 +25,7 @@ def extract(method: Method, clips: Tensor, config: FeatureConfig, generator: Gen
         BenchError: those of a projector are asked for, and the method has none.
     """
     context = method.context
-    for batch in clips.split(_BATCH):
+    for batch in torch.split(clips, _BATCH):
         if config.augment:
             batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
         batch = to_stream(batch, context.stream, context.layout)

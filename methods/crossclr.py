@@ -65,7 +65,7 @@ class CrosSCLR(Method):
     """
 
     title = "CrosSCLR (Li et al., CVPR 2021)"
-    aliases = ("crosclr",)
+    aliases: ClassVar[tuple[str, ...]] = ("crosclr",)
     Config: ClassVar[type[MethodConfig]] = CrosSCLRConfig
     config: MomentumMethodConfig
     recipes = {"released": {"moco.key_init": "independent", "cross.form": "mean_log"}}
