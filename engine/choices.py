@@ -48,13 +48,13 @@ class Choice:
         """Its part of a stage's key."""
         cls = self.plugin.load()
         version = cls.version_under(self.config) if self.plugin.kind == "protocols" else cls.version
-        identity = {
+        known = {
             "plugin": self.plugin.name,
             "version": version,
             "preset": self.preset,
             "config": identifying(self.config),
         }
-        return identity | ({"source": self.plugin.source} if self.plugin.source else {})
+        return known | ({"source": self.plugin.source} if self.plugin.source else {})
 
 
 def with_changes(name: str, changes: Iterable[str]) -> str:

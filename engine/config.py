@@ -74,6 +74,17 @@ class TrainConfig(Config):
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
     )
 
+    beta2: float = knob(0.999, "AdamW: decay of the squared gradients; 0.95 in MAMP, igm.md 4", late=True, ge=0, lt=1)
+    decay_vectors: bool = knob(
+        True,
+        "weight decay also on biases, norms and other one-dimensional parameters; not in MAMP, igm.md 4",
+        late=True,
+    )
+    lr_end: float = knob(0.0, "cosine schedule: learning rate that it ends with; MAMP's is half of lr", late=True, ge=0)
+    warmup_share: float = knob(
+        0.0, "linear warm-up over this share of all steps; 0.05 in MAMP, 20 of 400 epochs", late=True, ge=0, lt=1
+    )
+
     @field_validator("precision")
     @classmethod
     def _decide(cls, value: str) -> str:

@@ -39,6 +39,8 @@ def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
     """Features (N, D) of maps (N, M, D, T', V); ``None`` where the method does not have that space."""
     if space == "encoder":
         return method.encoder.pool(maps)
+    if space == "joints":
+        return method.encoder.pool_joints(maps)
     if space == "projector":
         return method.project(method.encoder.pool(maps))
     weights = method.attention(maps)

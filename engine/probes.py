@@ -79,12 +79,13 @@ def _lean(split: Split) -> NDArray[np.float64]:
 
 def poses(clips: Tensor) -> Array:
     """Clips (N, C, T, V, M) as (N, T, M, V, 3)."""
-    return np.asarray(to_storage(clips).permute(0, 2, 1, 3, 4).float().cpu().numpy(), np.float32)
+    return np.asarray(to_storage(clips).permute(0, 2, 1, 3, 4).float().cpu().numpy())
 
 
 def average_motion(split: Split) -> Array:
     """The average of all training clips (T, M, V, 3), what ActCLR compares a clip with (actclr.md Eq. 2)."""
-    return poses(split.train.clips.mean(dim=0, keepdim=True))[0]
+    (average,) = poses(split.train.clips.mean(dim=0, keepdim=True))
+    return np.asarray(average)
 
 
 def attends(method: Method) -> bool:
@@ -149,9 +150,9 @@ def robustness(stage: Stage, bench: Bench) -> dict[str, list[float]]:
     Raises:
         BenchError: the protocol does not work on features, or what it needs is gone.
     """
-    protocol: Protocol[Any] = stage.choice.plugin.load()(stage.choice.config)
-    if stage.kind != "evaluate" or protocol.needs != "features":
+    if stage.kind != "evaluate" or stage.parents[0].kind != "features":
         raise BenchError(f"{stage} does not work on features")
+    protocol: Protocol[Any] = stage.choice.plugin.load()(stage.choice.config)
     split = bench.split(stage)
     if protocol.draws(split.train.labels.cpu().numpy(), split.digest):
         raise BenchError(f"{stage} is a mean over draws of labels")

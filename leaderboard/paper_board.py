@@ -137,7 +137,7 @@ def _measured(one: Filled, mark: str, letter: str) -> Entry:
         return Entry(f"({letter})" if letter else _BARE)
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     gap = f"{one.gap:+.1f}, " if one.gap is not None else ""
-    return Entry(text, f"{gap}n={summary.n}", one_line(one.cell.gap), mark, summary)
+    return Entry(text, f"{gap}n={summary.n}", one_line(one.cell.gap), mark, summary, one.cell.key)
 
 
 def _facts(line: Sequence[Filled], reported: bool) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from leaderboard.tables import LEGEND, Entry, Row, Table
 
+TEMPLATES = Path(__file__).parent / "templates"
 _TIED = "≈"
 
 
@@ -104,6 +105,7 @@ def markdown(boards: Sequence[Table], figure: str = "", title: str = "Leaderboar
         lines = [[_md(head) for head in heads], align, *rows]
         parts.append(f"## {_md(board.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
         parts.append(f"{_md(board.note)}\n")
+        parts += [f"[Predictions over time](figures/{board.timeline})\n"] if board.timeline else []
     return "\n".join([*parts, legend, ""])
 
 
@@ -159,14 +161,21 @@ def _tex_entry(entry: Entry) -> str:
     return rf"{text}{tied} {{\scriptsize {_tex(more)}}}" if more else text
 
 
-def page(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
-    """A self-contained page; ``figure`` is the source of a picture, e.g. a data URL."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+def template(name: str) -> jinja2.Template:
+    """A template of ``leaderboard/templates``; what it is given is escaped."""
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = environment.get_template("page.html")
-    return template.render(boards=boards, title=title, legend=legend, figure=figure) + "\n"
+    return environment.get_template(name)
+
+
+def page(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
+    """Tables as one self-contained file; ``figure`` is the source of a picture, e.g. a data URL."""
+    return template("tables.html").render(boards=boards, title=title, legend=legend, figure=figure) + "\n"
 
 
 def write(boards: Sequence[Table], csv: str, stem: Path, title: str, legend: str = LEGEND) -> tuple[Path, ...]:

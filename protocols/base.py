@@ -27,9 +27,10 @@ other evaluations (``ScoresContext``)."""
 class FeatureConfig(BaseConfig):
     """Which features of a frozen method a protocol reads; extracted once and shared by all that ask for the same."""
 
-    space: Literal["encoder", "projector", "actionlet", "non_actionlet"] = knob(
+    space: Literal["encoder", "projector", "joints", "actionlet", "non_actionlet"] = knob(
         "encoder",
-        "pooled encoder output, the projector's output, or encoder output pooled inside or outside of the method's actionlets",
+        "pooled encoder output, the projector's output, the encoder's output with joints kept apart, or encoder output pooled "
+        "inside or outside of the method's actionlets",
     )
     augment: bool = knob(False, "one random crop + shear per clip (ActCLR's monitor), else the clips as they are")
 
@@ -251,6 +252,10 @@ class Protocol(ABC, Generic[ContextT]):
     def features(self) -> FeatureConfig:
         """The features it reads."""
         return FeatureConfig()
+
+    def keeps_joints(self) -> bool:
+        """Whether it reads features of every joint, which need an encoder that is ``local``."""
+        return self.needs == "features" and self.features().space == "joints"
 
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """``None``, or the reason why this protocol cannot evaluate that method on that split."""

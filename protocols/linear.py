@@ -47,6 +47,10 @@ class LinearConfig(Config):
     init_std: float = knob(0.02, "standard deviation of the initial weights, biases 0; aimclr.md 5.2", ge=0)
 
 
+_AIMCLR = {"lr": 3.0, "weight_decay": 0.0, "standardise": False, "drop_last": True}
+_MAMP = {"lr": 0.1, "weight_decay": 0.0, "batch": 256, "schedule": "cosine", "init_std": 0.01}
+
+
 class Linear(Protocol[EvalContext]):
     """Linear classifier; headline: the same small grid for every method, chosen on a validation part of train.
 
@@ -54,6 +58,9 @@ class Linear(Protocol[EvalContext]):
     lower loss there) is trained again on all of train, and its last epoch counts. ``linear:aimclr`` and
     ``linear:actclr`` are the papers' own recipes: raw features, one setting, no choice. ``linear:mamp`` is that of the masked
     transformers: standardised features in the place of its BatchNorm, and none of its augmentation, since features are cached.
+
+    ``linear:joints`` and ``linear:macdiff`` are the headline and MAMP's recipe on features that keep joints apart, 25 times
+    as many: columns of their own, not to be compared with the others (igm.md 3).
     """
 
     title: ClassVar[str] = "linear classifier on frozen features, grid chosen on validation"
@@ -61,9 +68,12 @@ class Linear(Protocol[EvalContext]):
     aliases: ClassVar[tuple[str, ...]] = ("probe",)
     Config: ClassVar[type[Config]] = LinearConfig
     presets: ClassVar[Mapping[str, Overrides]] = {
-        "aimclr": {"lr": 3.0, "weight_decay": 0.0, "standardise": False, "drop_last": True},
+        "aimclr": _AIMCLR,
         "actclr": {"lr": 24.0, "weight_decay": 0.0, "standardise": False, "batch": 1024},
-        "mamp": {"lr": 0.1, "weight_decay": 0.0, "batch": 256, "schedule": "cosine", "init_std": 0.01},
+        "hiclr-transformer": {**_AIMCLR, "milestones": (30, 80)},
+        "mamp": _MAMP,
+        "joints": {"features.space": "joints"},
+        "macdiff": {**_MAMP, "features.space": "joints"},
     }
     config: LinearConfig
 

@@ -56,6 +56,7 @@ class Semi(Finetune):
         **{str(percent): {"percent": percent} for percent in (1, 2, 5, 20)},
         "linear": {"frozen": True},
         "random": {"stratified": False},
+        "mamp": {**Finetune.presets["mamp"], "stratified": False, "epoch": "labelled"},
     }
     config: SemiConfig
 

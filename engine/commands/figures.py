@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from datasets.clips import Split
     from engine.bench import Bench as Workbench
+    from engine.stages import Stage
     from leaderboard.cells import Bench
     from leaderboard.experiments import Experiment
     from leaderboard.skeletons import Skeleton
@@ -58,6 +59,11 @@ class Scene:
         """The dataset without its number of frames."""
         return self.bench.dataset.partition("[")[0]
 
+    @property
+    def asked(self) -> str:
+        """The data as one asks for them."""
+        return f"{self.dataset}{'#' if ':' in self.dataset else '/'}{self.bench.split}"
+
     @cached_property
     def frames(self) -> int | None:
         """Frames per clip, as the records state them."""
@@ -70,7 +76,7 @@ class Scene:
         from engine.data import open_dataset
 
         try:
-            dataset, _ = open_dataset(f"{self.dataset}/{self.bench.split}", self.data, self.frames)
+            dataset, _ = open_dataset(self.asked, self.data, self.frames)
             return tuple(dataset.prepared().classes) if dataset.folder.is_dir() else ()
         except BenchError:
             return ()
@@ -95,7 +101,7 @@ class Scene:
         Raises:
             BenchError: they are not prepared here.
         """
-        return self.workbench.splits(f"{self.dataset}/{self.bench.split}", self.workbench.device)
+        return self.workbench.splits(self.asked, self.workbench.device)
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -104,15 +110,24 @@ class Scene:
 
         return Skeleton(self.split.layout.bones, self.split.layout.sides)
 
+    def stage(self, key: str) -> Stage:
+        """The stage of a finished run.
+
+        Raises:
+            BenchError: its record or an earlier one is gone, or made by other versions or a file outside of the project.
+        """
+        from engine.lookup import lineage
+        from engine.rebuild import rebuild
+
+        return rebuild(lineage(self.results, key), {}, {})[key]
+
     def methods(self) -> list[tuple[Experiment, Any]]:
         """The trained methods with the weights of their first seed, as far as these can be read."""
-        from engine.revive import revive
-
         found = []
         for one in self.experiments:
             if one.pretrainings and one.pretrainings[0].curve:
                 try:
-                    found.append((one, self.workbench.method(revive(self.results, one.pretrainings[0].key))))
+                    found.append((one, self.workbench.method(self.stage(one.pretrainings[0].key))))
                 except BenchError as error:
                     self.note(f"without {one.title}: {error}")
         return found
@@ -255,7 +270,6 @@ def _views(scene: Scene, path: Path) -> list[Path]:
 
 def _robustness(scene: Scene) -> Figure:
     from engine.probes import KINDS, robustness
-    from engine.revive import revive
     from leaderboard.drawings import robustness as drawing
     from leaderboard.experiments import measured
 
@@ -263,7 +277,7 @@ def _robustness(scene: Scene) -> Figure:
     curves: list[tuple[Experiment, Sequence[Mapping[str, Sequence[float]]]]] = []
     for one, cell in done:
         try:
-            stages = [revive(scene.results, run.stage.key) for run in cell.done]
+            stages = [scene.stage(run.stage.key) for run in cell.done]
             curves.append((one, [robustness(stage, scene.workbench) for stage in stages]))
         except BenchError as error:
             scene.note(f"without {one.title}: {error}")

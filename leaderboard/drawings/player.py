@@ -104,7 +104,8 @@ def _images(clips: Sequence[Moving | None], skeleton: Skeleton, title: str, colu
         lines = axes.add_collection(LineCollection([], linewidths=1.6, capstyle="round"))
         players.append((axes, lines, flat))
     canvas.draw()  # type: ignore[no-untyped-call]
-    still = canvas.copy_from_bbox(figure.bbox)  # everything but the bodies is drawn once
+    # Everything but the bodies is drawn once.
+    still = canvas.copy_from_bbox(figure.bbox)  # type: ignore[no-untyped-call]
     images = []
     for time in range(max(len(flat) for *_, flat in players)):
         canvas.restore_region(still)  # type: ignore[no-untyped-call]

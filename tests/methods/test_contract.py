@@ -15,11 +15,14 @@ from datasets.mixing import Mix
 from datasets.streams import STREAMS, to_stream
 from encoders.base import Encoder
 from encoders.coordinates import Coordinates
-from engine.config import BenchError, Config, resolve
+from engine.config import BenchError, Config, known_keys, resolve
 from engine.registry import find, names
 from methods.base import Context, Method, Step
 
-TINY: Mapping[str, Any] = {"moco.queue": 12, "moco.dim": 8}
+TINY: Mapping[str, Any] = {
+    "moco.queue": 12, "moco.dim": 8, "generator.dim": 16, "generator.depth": 1, "generator.heads": 2,
+    "decoder.dim": 16, "decoder.blocks": 1, "decoder.heads": 2,
+}  # fmt: skip
 COCO17 = Layout.from_parents(
     "coco17",
     (
@@ -41,6 +44,12 @@ ENCODERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def tiny(name: str) -> Mapping[str, Any]:
+    """Settings that make a method small, as far as it has them."""
+    known = known_keys(find("methods", name).Config)
+    return {key: value for key, value in TINY.items() if key in known}
+
+
 def build(
     name: str,
     overrides: Mapping[str, Any],
@@ -60,8 +69,7 @@ def build(
 
     mean = clips(layout, persons).mean(dim=0)
     context = Context(make_encoder, layout, stream, 20, persons, 10, mean)
-    tiny = TINY if "moco" in cls.Config.model_fields else {}
-    method: Method = cls(resolve(cls.Config, tiny, overrides), context)
+    method: Method = cls(resolve(cls.Config, tiny(name), overrides), context)
     return method.train()
 
 
@@ -99,16 +107,19 @@ def test_losses_are_finite_and_reach_the_encoder(name: str, layout: Layout, pers
     trainable_targets = [p for n, p in method.named_parameters() if n.startswith("target.") and p.requires_grad]
     assert not trainable_targets
     method.after_step(step())
-    assert any(not torch.equal(value, method.state_dict()[key]) for key, value in before.items())  # its BatchNorm moved
+    moved = any(not torch.equal(value, method.state_dict()[key]) for key, value in before.items())
+    assert moved or not before  # the BatchNorm of a momentum copy
     for value in method.metrics().values():
         assert torch.isfinite(value)
 
 
 @pytest.mark.parametrize("name", [*TRAINED, "random"])
 @pytest.mark.parametrize("encoder", [name for name in names("encoders") if name != "coordinates"])
-def test_every_encoder_or_a_reason(name: str, encoder: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_every_encoder_or_a_reason(name: str, encoder: str, precision: str) -> None:
+    """A pair of method and encoder trains two steps, or the method says why it cannot."""
     cls = find("methods", name)
-    config = resolve(cls.Config, TINY if "moco" in cls.Config.model_fields else {})
+    config = resolve(cls.Config, tiny(name))
     reason = cls.supports(config, find("encoders", encoder))
     assert (reason is None) == (encoder != "bigru" or name in ("skeletonclr", "hiclr", "crossclr", "cmd", "random")), (
         reason
@@ -120,12 +131,35 @@ def test_every_encoder_or_a_reason(name: str, encoder: str) -> None:
     if name == "random":
         assert method.encoder.pool(method.encoder(clips(NTU25, 2))).shape == (5, method.encoder.dim)
         return
-    losses = losses_of(method)
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    torch.stack(list(losses.values())).sum().backward()
-    gradients = [p.grad for p in method.encoder.parameters() if p.grad is not None]
-    assert all(torch.isfinite(g).all() for g in gradients)
-    assert sum(float(g.abs().sum()) for g in gradients) > 0
+    for module in method.modules():
+        if isinstance(module, Encoder):
+            module.precision = precision
+    optimiser = torch.optim.AdamW(method.parameters(), 1e-3)
+    for _ in range(2):
+        before = [p.detach().clone() for p in method.encoder.parameters()]
+        losses = losses_of(method)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        gradients = [p.grad for p in method.encoder.parameters() if p.grad is not None]
+        assert all(torch.isfinite(g).all() for g in gradients)
+        optimiser.step()
+        method.after_step(step())
+        assert all(torch.isfinite(p).all() for p in method.parameters())
+        assert any(not torch.equal(p, old) for p, old in zip(method.encoder.parameters(), before, strict=True))
+    assert all(torch.isfinite(value) for value in method.metrics().values())
+
+
+@pytest.mark.parametrize("encoder", [name for name in names("encoders") if name not in ("coordinates", "bigru")])
+def test_actionlets_have_the_resolution_of_the_maps(encoder: str) -> None:
+    method = build("actclr", {"actionlet.mode": "relative"}, encoder=encoder).eval()
+    with torch.no_grad():
+        maps = method.encoder(clips(NTU25, 2))
+        mask = method.attention(maps)
+    assert mask is not None
+    assert mask.shape == (5, 2, -(-20 // method.encoder.temporal_stride), 25)
+    assert mask.std(dim=2).max() > 0  # it tells moments apart
+    assert mask.std(dim=3).max() > 0  # and joints
 
 
 def test_bigru_runs_aimclr_without_its_drop() -> None:
@@ -194,7 +228,7 @@ def tables() -> list[Any]:
 @pytest.mark.parametrize("epoch", [1, 250])
 def test_every_declared_variant_runs(name: str, changes: Mapping[str, Any], epoch: int) -> None:
     """Recipes, budgets, presets and ablation rows are valid settings and give finite losses in both phases."""
-    losses = losses_of(build(name, {**changes, **TINY}), epoch)
+    losses = losses_of(build(name, {**changes, **tiny(name)}), epoch)
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
