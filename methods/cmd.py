@@ -43,7 +43,7 @@ class CMD(CrosSCLR):
     """CMD: encoders, copies and queues as CrosSCLR; the projector keeps the encoder's width, as for all methods here."""
 
     title = "CMD (Mao et al., ECCV 2022)"
-    aliases = ()
+    aliases: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[MethodConfig]] = CMDConfig
     config: CMDConfig
     recipes = {}

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from datasets.corruptions import VERSION, corrupt
 from engine.config import BenchError, Config, Overrides, knob
-from protocols.base import FrozenContext, Outcome, Protocol
+from protocols.base import FeatureConfig, FrozenContext, Outcome, Protocol
 from protocols.linear import Linear, LinearConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -85,6 +85,14 @@ class ZeroShot(Protocol[FrozenContext]):
     def version_under(cls, config: ZeroShotConfig) -> int:
         """New versions of the classifier and of the corruptions are new ones of this."""
         return cls.version + Linear.version - 1 + VERSION - 1
+
+    def features(self) -> FeatureConfig:
+        """The features that ``linear`` reads."""
+        return self.linear.features()
+
+    def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
+        """What ``linear`` supports."""
+        return self.linear.supports(method, has_projector, train_clips)
 
     def passes(self, train_clips: int, test_clips: int) -> float:
         """The test clips once for every condition."""
