@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.clips import Split
+from datasets.streams import STREAMS
 from datasets.untrimmed import UntrimmedSplit
 from engine.config import BenchError
 from engine.data import Splits
@@ -62,9 +63,9 @@ class Bench:
         except (OSError, safetensors.SafetensorError) as error:
             raise BenchError(f"{path} cannot be read ({error}). Delete {path.parent} and run again.") from None
 
-    def method(self, stage: Stage) -> Method:
-        """The method of a pre-training that has run, with its weights."""
-        method = build_method(stage, self)
+    def method(self, stage: Stage, stream: str = "") -> Method:
+        """The method of a pre-training that has run, with its weights; ``stream`` chooses where it trained all of them."""
+        method = build_method(stage, self, stream)
         method.load_state_dict(self.weights(stage))
         return method
 
@@ -74,14 +75,14 @@ def stage_seed(stage: Stage) -> int:
     return seed_of(stage.seed, stage.kind, stage.choice.plugin.name)
 
 
-def build_method(stage: Stage, bench: Bench) -> Method:
-    """A stage's method, freshly initialised, on the device."""
+def build_method(stage: Stage, bench: Bench, stream: str = "") -> Method:
+    """A stage's method, freshly initialised, on the device; one that trains all streams is of ``stream``, or of the first."""
     split = bench.split(stage)
     _, _, frames, _, persons = split.train.clips.shape
     context = Context(
         make_encoder=lambda: make_encoder(stage, bench.splits),
         layout=split.layout,
-        stream=stage.labels.stream,
+        stream=stage.labels.stream if stage.labels.stream in STREAMS else stream or STREAMS[0],
         frames=frames,
         persons=persons,
         train_clips=len(split.train),

@@ -78,8 +78,8 @@ def work(stage: Stage, splits: Splits) -> tuple[float, Unit]:
         return float(plugin.cost * _flops(stage, splits) * train * config.train.epochs), "flops"
     if stage.kind == "features":
         return _flops(stage.parents[0], splits) * (train + test), "flops"
-    if stage.kind == "evaluate" and stage.parents[0].kind == "pretrain":
-        return _flops(stage.parents[0], splits) * plugin(stage.choice.config).passes(train, test), "flops"
+    if stage.kind == "evaluate" and stage.parents[-1].kind == "pretrain":
+        return _flops(stage.parents[-1], splits) * plugin(stage.choice.config).passes(train, test), "flops"
     return float(train + test), "clips"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from datasets.clips import Split
 from datasets.streams import to_stream
@@ -24,11 +24,21 @@ from engine import train
 from engine.bench import Bench, stage_seed
 from engine.config import BenchError
 from engine.draws import Draw, check, draws_of, publish
+from engine.extract import extract
 from engine.files import read_arrays, write_arrays
 from engine.recordings import evaluate_recordings, record_frames
 from engine.records import Record
 from engine.stages import Stage
-from protocols.base import EncoderContext, EvalContext, NetworkTraining, Outcome, Protocol, ScoresContext
+from protocols.base import (
+    EncoderContext,
+    EvalContext,
+    FeatureConfig,
+    FrozenContext,
+    NetworkTraining,
+    Outcome,
+    Protocol,
+    ScoresContext,
+)
 from protocols.metrics import evaluate as measure
 from protocols.metrics import top1
 
@@ -100,7 +110,26 @@ class _Run:
             seed=self.seed,
             report=report,
         )
-        return self.protocol.run(context)
+        return self.protocol.run(self._frozen(context) if self.protocol.needs == "frozen" else context)
+
+    def _frozen(self, context: EvalContext) -> FrozenContext:
+        """The context of a protocol that also encodes test clips anew."""
+        split, (features, pretrain) = self.bench.split(self.stage), self.stage.parents
+        method, config = self.bench.method(pretrain, self.stage.labels.stream).eval(), features.choice.config
+        assert isinstance(config, FeatureConfig)
+        total, done = round(self.protocol.passes(len(split.train), len(split.test))), 0
+
+        def encode(clips: Tensor) -> Tensor:
+            nonlocal done
+            generator = Generator(self.bench.device).manual_seed(train.seed_of(stage_seed(features), "test"))
+            rows = []
+            for batch in extract(method, clips, config, generator):
+                rows.append(batch.float())
+                done += len(batch)
+                self.bench.reporter.update(done, max(total, done), f"{done:,}/{max(total, done):,} clips", False)
+            return torch.cat(rows)
+
+        return FrozenContext(**vars(context), test_clips=split.test.clips, layout=split.layout, encode=encode)
 
     def on_encoder(self, encoder: Encoder) -> Outcome:
         """Run a protocol that trains the encoder, which is left as it is: every run gets a copy."""
@@ -165,7 +194,7 @@ class _Run:
 
 def evaluate(stage: Stage, bench: Bench) -> Record:
     """Evaluate a method by a protocol, once for every draw of labels that the protocol sees."""
-    (parent,) = stage.parents
+    parent = stage.parents[0]
     protocol: Protocol[Any] = stage.choice.plugin.load()(stage.choice.config)
     if protocol.needs == "untrimmed":
         return evaluate_recordings(stage, bench, protocol)
@@ -175,15 +204,17 @@ def evaluate(stage: Stage, bench: Bench) -> Record:
     runs = [_Run(stage, bench, protocol, draw, number, len(drawn)) for number, draw in enumerate(drawn, 1)]
     facts: Facts = dict(bench.record(parent).facts)
     facts |= {"train_clips": len(split.train), "test_clips": len(split.test)}  # of a target, if it is one
-    if protocol.needs == "features":
+    if protocol.needs in ("features", "frozen"):
         arrays = read_arrays(bench.store.result(parent))
         features = {name: torch.from_numpy(values).to(bench.device) for name, values in arrays.items()}
         outcomes = [run.on_features(features) for run in runs]
     else:
-        encoder = bench.method(parent).encoder
+        encoder = bench.method(parent, stage.labels.stream).encoder
         facts["feature_dim"] = encoder.dim
         outcomes = [run.on_encoder(encoder) for run in runs]
     facts |= dict(outcomes[0].facts) | {"labels": len(drawn[0].index)}
+    if outcomes[0].conditions:
+        facts["conditions"] = list(outcomes[0].conditions)
     if not files:
         return _record(stage, bench, outcomes[0], facts, runs[0].curve)
     facts |= {"draws": len(drawn), "draw_files": files}
@@ -223,10 +254,10 @@ def _held_out_labels(split: Split) -> Tensor:
 
 
 def _record(stage: Stage, bench: Bench, outcome: Outcome, facts: Facts, curve: list[dict[str, float]]) -> Record:
-    """Measure scores (n, classes), or (R, n, classes) of R draws, store them, and make the record.
+    """Measure scores (n, classes), or (R, n, classes) of R draws or conditions, store them, and make the record.
 
-    Of several draws the metrics are means, ``top1_draws_sd`` is the standard deviation of ``top1``, recalls are means and
-    confusions sums.
+    Of several the metrics are means, recalls are means and confusions sums. ``top1_draws_sd`` is the standard deviation of
+    ``top1`` over draws, ``top1_<name>`` the ``top1`` of every condition that the facts name.
     """
     split = bench.split(stage)
     labels = split.test.labels.cpu().numpy()
@@ -241,7 +272,9 @@ def _record(stage: Stage, bench: Bench, outcome: Outcome, facts: Facts, curve: l
     ]
     if any("test_top1" in point for point in curve):
         metrics["best_on_test"] = fmean(best)
-    if len(measured) > 1:
+    if conditions := facts.get("conditions"):
+        metrics |= {f"top1_{name}": one.top1 for name, one in zip(conditions, measured, strict=True)}
+    elif len(measured) > 1:
         metrics["top1_draws_sd"] = stdev(one.top1 for one in measured)
     prediction = np.stack([one.prediction for one in measured])
     arrays: dict[str, NDArray[Any]] = {

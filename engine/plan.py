@@ -204,16 +204,19 @@ class _Cells:
 
     def cell(self, method: Plugin, preset: str, protocol: Choice, place: Place) -> tuple[Stage, str | None]:
         """The evaluation of a method by a protocol in one place, and the reason if it cannot be run."""
-        parent = pretrain = self._pretrain(method, preset)
+        pretrain = self._pretrain(method, preset)
+        parents: tuple[Stage, ...] = (pretrain,)
         definition = _definition(protocol)
-        base = pretrain.labels.model_copy(update=self._named(place) | {"source": place.source})
+        changes = {"source": place.source, "stream": self.labels.stream}
+        base = pretrain.labels.model_copy(update=self._named(place) | changes)
         labels = base.model_copy(update={"protocol": protocol.label})
         if definition.needs == "encoder" and method.name == SCRATCH:
             labels = labels.model_copy(update={"method": labels.method.replace(SCRATCH, SUPERVISED, 1)})
-        if definition.needs == "features":
+        if definition.needs in ("features", "frozen"):
             wanted = replace(pretrain.choice, config=definition.features())
-            parent = Stage("features", wanted, place.data, self.labels.seed, base, parents=(pretrain,))
-        cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=(parent,))
+            features = Stage("features", wanted, place.data, self.labels.seed, base, parents=parents)
+            parents = (features,) if definition.needs == "features" else (features, pretrain)
+        cell = Stage("evaluate", protocol, place.data, self.labels.seed, labels, parents=parents)
         has_projector = method.load().project is not Method.project
         reason = place.reason or _unsupported(pretrain) or self._too_many(pretrain, place, definition)
         if not reason and definition.needs_attention and method.load().attention is Method.attention:
@@ -253,6 +256,8 @@ class _Cells:
         labels = self.labels.model_copy(
             update=self._named(self.at) | {"method": method_label, "encoder": encoder.label}
         )
+        if method.load().all_streams:  # one run, whichever of them is evaluated
+            labels = labels.model_copy(update={"stream": "+".join(STREAMS)})
         return Stage("pretrain", choice, self.at.data, self.labels.seed, labels, encoder, parents)
 
 

@@ -13,14 +13,14 @@ from torch import Generator, Tensor
 
 from datasets.actionlets import actionlet_iou, score_actionlets
 from datasets.clips import ClipSet, Split, to_storage
-from datasets.corruptions import CORRUPTIONS, VERSION
+from datasets.corruptions import CORRUPTIONS, VERSION, corrupt
 from datasets.streams import to_stream
 from engine.bench import Bench, stage_seed
 from engine.config import BenchError, digest
+from engine.extract import extract
 from engine.files import read_arrays, write_json
 from engine.stages import Stage
 from engine.train import seed_of
-from engine.work import extract
 from methods.base import Method, Step
 from protocols.base import EvalContext, FeatureConfig, Protocol
 from protocols.metrics import top1
@@ -32,6 +32,8 @@ _SEED = 0
 _CLIPS = 2000
 """Test clips that robustness is measured on; of more, so many spread evenly over the test part."""
 _BATCH = 128
+KINDS = {name: CORRUPTIONS[name] for name in ("noise", "missing", "occluded")}
+"""Corruptions whose strengths have an order; protocol ``zero_shot`` has others."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def robustness(stage: Stage, bench: Bench) -> dict[str, list[float]]:
     split = bench.split(stage)
     if protocol.draws(split.train.labels.cpu().numpy(), split.digest):
         raise BenchError(f"{stage} is a mean over draws of labels")
-    strengths = {name: list(kind.strengths) for name, kind in CORRUPTIONS.items()}
+    strengths = {name: list(kind.strengths) for name, kind in KINDS.items()}
     asked = {"version": VERSION, "stage": stage.key, "strengths": strengths, "clips": _CLIPS}
     path = bench.store.results / "probes" / "robustness" / f"{digest(asked)}.json"
     try:
@@ -183,19 +185,15 @@ def _corrupted_features(stage: Stage, bench: Bench, test: ClipSet) -> dict[tuple
     """Features of test clips by kind and strength of the corruption; those of the clean clips are there once."""
     config = stage.choice.config
     assert isinstance(config, FeatureConfig)
-    method = bench.method(stage.parents[0])
+    method = bench.method(stage.parents[0], stage.labels.stream)
     method.eval()
     layout, device = method.context.layout, test.clips.device
-    wanted = [("", 0.0), *((name, s) for name, kind in CORRUPTIONS.items() for s in kind.strengths[1:])]
+    wanted = [("", 0.0), *((name, s) for name, kind in KINDS.items() for s in kind.strengths[1:])]
     found = {}
     for number, (name, strength) in enumerate(wanted, 1):
-        clips = test.clips
-        if name:  # drawn on the CPU, whose random numbers are the same everywhere
-            generator = Generator().manual_seed(seed_of(_SEED, name))
-            clips = CORRUPTIONS[name].apply(clips.cpu(), strength, layout, generator).to(device)
-        corrupted = ClipSet(clips, test.labels, test.presence, test.ids, test.groups, test.lengths)
+        clips = corrupt(test.clips, name, strength, layout) if name else test.clips
         generator = Generator(device).manual_seed(seed_of(stage_seed(stage), "test"))
-        found[name, strength] = torch.cat(list(extract(method, corrupted, config, generator))).float()
+        found[name, strength] = torch.cat(list(extract(method, clips, config, generator))).float()
         bench.reporter.update(number, len(wanted), f"{number}/{len(wanted)} corruptions", True)
     return found
 

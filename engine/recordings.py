@@ -23,7 +23,7 @@ from protocols.segmentation_metrics import HEADLINE, confusion, evaluate_frames,
 def evaluate_recordings(stage: Stage, bench: Bench, protocol: Protocol[UntrimmedContext]) -> Record:
     """Evaluate the frozen encoder of a pre-training, the stage's parent, on the stage's untrimmed recordings."""
     (parent,) = stage.parents
-    split, method = bench.recordings(stage), bench.method(parent)
+    split, method = bench.recordings(stage), bench.method(parent, stage.labels.stream)
     method.eval()
     labels = split.train.labels.numpy()
     wanted = protocol.label_count(labels)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -151,13 +152,13 @@ def pretrain(
 
     def losses(index: Tensor, step: Step) -> Mapping[str, Tensor]:
         views = method.views(from_storage(stored.index_select(0, index)), step)
-        return method(tuple(to_stream(view, context.stream, context.layout) for view in views), step)  # type: ignore[no-any-return]
+        if not method.all_streams:
+            views = tuple(to_stream(view, context.stream, context.layout) for view in views)
+        return method(views, step)  # type: ignore[no-any-return]
 
     def recalibrated() -> None:
-        if config.recalibrate:
-            recalibrate(
-                method.encoder, clips.clips, config.batch, lambda view: to_stream(view, context.stream, context.layout)
-            )
+        for stream, encoder in method.encoders().items() if config.recalibrate else ():
+            recalibrate(encoder, clips.clips, config.batch, partial(to_stream, stream=stream, layout=context.layout))
 
     training = Training(
         method,

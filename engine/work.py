@@ -11,23 +11,17 @@ import safetensors.torch
 import torch
 from torch import Generator, Tensor
 
-from datasets.augment import BASIC, AugmentConfig, augment
-from datasets.clips import ClipSet
-from datasets.streams import to_stream
 from encoders.base import parameter_count
 from engine import imports, train
 from engine.bench import Bench, build_method, stage_seed
 from engine.config import BenchError
 from engine.evaluate import evaluate, fuse
+from engine.extract import extract
 from engine.files import write_arrays, write_atomically
 from engine.records import Record
 from engine.stages import Stage, StageKind
 from engine.train import seed_of
-from methods.base import Method
 from protocols.base import FeatureConfig
-
-_BATCH = 128
-"""Clips per forward pass when features are extracted."""
 
 
 def run(stage: Stage, bench: Bench) -> Record:
@@ -94,7 +88,7 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
 def _features(stage: Stage, bench: Bench) -> Record:
     (parent,) = stage.parents
     split = bench.split(stage)
-    method = bench.method(parent)
+    method = bench.method(parent, stage.labels.stream)
     method.eval()
     config = stage.choice.config
     assert isinstance(config, FeatureConfig)
@@ -103,7 +97,7 @@ def _features(stage: Stage, bench: Bench) -> Record:
     for part, clips, before in (("train", split.train, 0), ("test", split.test, len(split.train))):
         generator = Generator(bench.device).manual_seed(seed_of(stage_seed(stage), part))
         rows: list[Tensor] = []
-        for batch in extract(method, clips, config, generator):
+        for batch in extract(method, clips.clips, config, generator):
             rows.append(batch.float().cpu())
             done = before + sum(map(len, rows))
             bench.reporter.update(done, total, f"{done:,}/{total:,} clips", False)
@@ -114,39 +108,6 @@ def _features(stage: Stage, bench: Bench) -> Record:
             )
     write_arrays(bench.store.result(stage), arrays)
     return stage.record(facts=bench.record(parent).facts | {"feature_dim": arrays["train"].shape[1]})
-
-
-@torch.no_grad()
-def extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: Generator) -> Iterator[Tensor]:
-    """Features of clips, batch by batch.
-
-    Raises:
-        BenchError: those of a projector are asked for, and the method has none.
-    """
-    context = method.context
-    for start in range(0, len(clips), _BATCH):
-        batch = clips.clips[start : start + _BATCH]
-        if config.augment:
-            batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
-        batch = to_stream(batch, context.stream, context.layout)
-        features = pooled(method, method.encoder(batch), config.space)
-        if features is None:
-            raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
-        yield features
-
-
-def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
-    """Features (N, D) of maps (N, M, D, T', V); ``None`` where the method does not have that space."""
-    if space == "encoder":
-        return method.encoder.pool(maps)
-    if space == "joints":
-        return method.encoder.pool_joints(maps)
-    if space == "projector":
-        return method.project(method.encoder.pool(maps))
-    weights = method.attention(maps)
-    if weights is None:
-        return None
-    return method.encoder.pool(maps, weights if space == "actionlet" else 1 - weights)
 
 
 _WORK: Mapping[StageKind, Callable[[Stage, Bench], Record]] = {

@@ -186,7 +186,8 @@ def _check_numbers(record: Record, where: str) -> None:
     if "top1" in record.metrics and confusion:
         _close(f"{where}: top1", record.metrics["top1"], _accuracy(confusion, where))
         scored = sum(map(sum, confusion))  # type: ignore[arg-type]
-        wanted = record.facts.get("test_clips", scored) * record.facts.get("draws", 1)  # type: ignore[operator]
+        runs = len(record.facts.get("conditions", ())) or record.facts.get("draws", 1)  # type: ignore[arg-type]
+        wanted = record.facts.get("test_clips", scored) * runs  # type: ignore[operator]
         _same(f"{where}: number of clips in the confusion matrix", scored, wanted)
     if "mean_class" in record.metrics and isinstance(recall, list) and recall:
         _close(f"{where}: mean_class", record.metrics["mean_class"], sum(recall) / len(recall))  # type: ignore[arg-type]

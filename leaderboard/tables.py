@@ -24,7 +24,7 @@ MEASURES = {
     "macc_actions": "MACC actions", "fwiou_actions": "FWIoU actions",
 }  # fmt: skip
 """Columns of a table of segmentation; its headline comes first."""
-_ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
+_ORDER = ("knn", "linear", "zero_shot", "semi", "finetune", "transfer", "segmentation", "fusion")
 _TWINS = {"random": "supervised", "supervised": "random"}
 """The same initial weights, frozen and trained."""
 _MAIN = "linear"
@@ -284,7 +284,7 @@ def method_title(method: str) -> str:
 def protocol_title(protocol: str) -> str:
     """What tables call a protocol."""
     base = base_name(protocol)
-    return {"knn": "KNN"}.get(base, base.capitalize()) + protocol[len(base) :]
+    return {"knn": "KNN", "zero_shot": "Zero-shot"}.get(base, base.capitalize()) + protocol[len(base) :]
 
 
 def measure_title(metric: str) -> str:

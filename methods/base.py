@@ -22,7 +22,7 @@ class Context:
     Attributes:
         make_encoder: builds a freshly initialised encoder of the zoo; call it once per encoder needed.
         layout: skeleton layout of the clips.
-        stream: ``joint``, ``bone`` or ``motion``.
+        stream: ``joint``, ``bone`` or ``motion``; of a method that trains all of them, the one that is evaluated.
         frames: T.
         persons: M.
         train_clips: number of clips trained on.
@@ -83,6 +83,8 @@ class Method(nn.Module, ABC):
             and one without changes is the method as it is.
         init_from: method whose finished run (same dataset, stream, seed) this one starts from.
         encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
+        all_streams: one run trains encoders for all streams: its views stay joint clips, which it converts itself, and
+            ``encoder`` is the one of ``context.stream``.
         imports: starts from weights that ``import-weights`` kept; ``name:preset`` says which.
         cost: encoder forward passes per clip and step, a backward pass counting as two; for time estimates.
     """
@@ -98,6 +100,7 @@ class Method(nn.Module, ABC):
     ablations: ClassVar[Mapping[str, Mapping[str, Overrides]]] = {}
     init_from: ClassVar[str | None] = None
     encoder_name: ClassVar[str | None] = None
+    all_streams: ClassVar[bool] = False
     imports: ClassVar[bool] = False
     cost: ClassVar[float] = 0.0
 
@@ -116,6 +119,10 @@ class Method(nn.Module, ABC):
     def encoder(self) -> Encoder:
         """The encoder that protocols evaluate."""
 
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The encoders that protocols may evaluate, by stream: one, or those of ``all_streams``."""
+        return {self.context.stream: self.encoder}
+
     def project(self, features: Tensor) -> Tensor | None:
         """Projector output (N, d) of pooled features (N, D); ``None`` for methods without a projector."""
         return None
@@ -129,7 +136,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
-        """Augmented views of joint clips (N, C, T, V, M); the trainer converts them to the stream afterwards."""
+        """Augmented views of joint clips (N, C, T, V, M); then converted to the stream unless ``all_streams``."""
 
     @abstractmethod
     def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:

@@ -18,9 +18,10 @@ from encoders.base import Encoder
 from engine.config import Config as BaseConfig
 from engine.config import Overrides, TrainConfig, knob
 
-Needs = Literal["features", "encoder", "untrimmed", "scores"]
-"""What a protocol works on: cached features (``EvalContext``), the encoder itself and clips (``EncoderContext``), the frozen
-encoder and untrimmed recordings (``UntrimmedContext``), or stored scores of other evaluations (``ScoresContext``)."""
+Needs = Literal["features", "frozen", "encoder", "untrimmed", "scores"]
+"""What a protocol works on: cached features (``EvalContext``), these and the frozen encoder (``FrozenContext``), the encoder
+itself and clips (``EncoderContext``), the frozen encoder and untrimmed recordings (``UntrimmedContext``), or stored scores of
+other evaluations (``ScoresContext``)."""
 
 
 class FeatureConfig(BaseConfig):
@@ -57,6 +58,21 @@ class EvalContext:
     held_out: NDArray[np.int64]
     seed: int
     report: Callable[[int, float | None, Tensor | None], None]
+
+
+@dataclass(frozen=True)
+class FrozenContext(EvalContext):
+    """All that a protocol on features of changed test clips may see.
+
+    Attributes:
+        test_clips: (n, C, T, V, M), joint stream; ``test_features`` are theirs.
+        layout: skeleton layout.
+        encode: features (k, D) of joint clips (k, C, T, V, M), as those of ``train_features`` were made.
+    """
+
+    test_clips: Tensor
+    layout: Layout
+    encode: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -172,17 +188,20 @@ class Outcome:
     """What a protocol returns.
 
     Attributes:
-        scores: (n, classes) float32 per test sample (untrimmed recordings: per frame), the largest wins; fused draws
-            (R, n, classes).
+        scores: (n, classes) float32 per test sample (untrimmed recordings: per frame), the largest wins; of R draws or
+            conditions (R, n, classes).
         extras: further score matrices, e.g. ``{"k5": ...}``; their top-1 become metrics ``top1_k5`` ...
         facts: what was chosen and tried, e.g. ``{"lr": 0.1, "n_trials": 6}``.
         validation: (m, classes) scores of ``context.held_out`` by a classifier that was fitted on ``context.fit``.
+        conditions: names of R conditions that the test clips were scored under: metrics are means over them, ``top1_<name>``
+            is that of one.
     """
 
     scores: Tensor
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, float | int | str] = field(default_factory=dict)
     validation: Tensor | None = None
+    conditions: tuple[str, ...] = ()
 
 
 ContextT = TypeVar("ContextT", bound=EvalContext | EncoderContext | ScoresContext | UntrimmedContext)

@@ -92,7 +92,12 @@ class Linear(Protocol[EvalContext]):
         return None
 
     def run(self, context: EvalContext) -> Outcome:
-        """Choose, train on all of train, and score the test features with the last epoch's weights."""
+        """Score the test features with the last epoch's weights."""
+        fitted = self.fit(context)
+        return Outcome(fitted(context.test_features), facts=fitted.facts, validation=fitted.validation)
+
+    def fit(self, context: EvalContext) -> Fitted:
+        """Choose, and train on all of train."""
         trials = list(product(self.config.lr, self.config.weight_decay))
         features, labels = context.train_features, context.train_labels
         facts: dict[str, float | int | str] = {"n_trials": len(trials)}
@@ -115,7 +120,7 @@ class Linear(Protocol[EvalContext]):
                 context.report(epoch, loss, test @ weights[:, 0])
 
         weights = train(scale(features), labels, context.classes, [trials[best]], self.config, context.seed, report)
-        return Outcome(test @ weights[:, 0], facts=facts, validation=validation)
+        return Fitted(scale, weights[:, 0], facts, validation)
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,26 @@ class Scale:
         torch.sub(features, self.mean, out=scaled[:, :-1])
         scaled[:, :-1] *= self.factor
         return scaled
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained classifier.
+
+    Attributes:
+        scale: of the features it was trained on.
+        weights: (D + 1, classes).
+        facts, validation: as in :class:`Outcome`.
+    """
+
+    scale: Scale
+    weights: Tensor
+    facts: Mapping[str, float | int | str]
+    validation: Tensor | None
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Scores (n, classes) of features (n, D)."""
+        return self.scale(features) @ self.weights
 
 
 def train(

@@ -269,8 +269,7 @@ def _views(scene: Scene, path: Path) -> list[Path]:
 
 
 def _robustness(scene: Scene) -> Figure:
-    from datasets.corruptions import CORRUPTIONS
-    from engine.probes import robustness
+    from engine.probes import KINDS, robustness
     from leaderboard.drawings import robustness as drawing
     from leaderboard.experiments import measured
 
@@ -284,7 +283,7 @@ def _robustness(scene: Scene) -> Figure:
             scene.note(f"without {one.title}: {error}")
     if not curves:
         raise BenchError("nothing that is needed is there any more")
-    kinds = {name: drawing.Corrupted(kind.title, kind.unit, kind.strengths) for name, kind in CORRUPTIONS.items()}
+    kinds = {name: drawing.Corrupted(kind.title, kind.unit, kind.strengths) for name, kind in KINDS.items()}
     return drawing.draw(curves, kinds, protocol)
 
 

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 
 from datasets.clips import to_storage
-from datasets.corruptions import CORRUPTIONS
+from datasets.corruptions import corrupt
 from engine import probes
 from engine.bench import Bench
 from engine.config import BenchError
@@ -29,7 +29,7 @@ def test_without_corruption_robustness_is_the_stored_accuracy(ran, method, proto
     stage = stages["evaluate", method, protocol]
     found = probes.robustness(stage, bench)
     assert {name: len(values) for name, values in found.items()} == {
-        n: len(k.strengths) for n, k in CORRUPTIONS.items()
+        n: len(k.strengths) for n, k in probes.KINDS.items()
     }
     for values in found.values():
         assert values[0] == bench.record(stage).metrics["top1"]
@@ -45,9 +45,7 @@ def test_one_point_of_robustness_against_a_slow_twin(ran) -> None:
     stage = stages["evaluate", "tinyclr", "knn"]
     split, method = bench.split(stage), bench.method(stage.parents[0].parents[0])
     method.eval()
-    strength = CORRUPTIONS["noise"].strengths[-1]
-    generator = torch.Generator().manual_seed(probes.seed_of(0, "noise"))
-    clips = CORRUPTIONS["noise"].apply(split.test.clips, strength, split.layout, generator)
+    clips = corrupt(split.test.clips, "noise", probes.KINDS["noise"].strengths[-1], split.layout)
     with torch.no_grad():
         gallery, queries = (method.encoder.pool(method.encoder(c)).numpy() for c in (split.train.clips, clips))
     right = 0

@@ -1,0 +1,49 @@
+"""Features of clips by a method as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from datasets.augment import BASIC, AugmentConfig, augment
+from datasets.streams import to_stream
+from engine.config import BenchError
+from methods.base import Method
+from protocols.base import FeatureConfig
+
+_BATCH = 128
+"""Clips per forward pass."""
+
+
+@torch.no_grad()
+def extract(method: Method, clips: Tensor, config: FeatureConfig, generator: Generator) -> Iterator[Tensor]:
+    """Features (n, D) of joint clips (N, C, T, V, M) by a method as it stands, batch by batch.
+
+    Raises:
+        BenchError: those of a projector are asked for, and the method has none.
+    """
+    context = method.context
+    for batch in torch.split(clips, _BATCH):
+        if config.augment:
+            batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
+        batch = to_stream(batch, context.stream, context.layout)
+        features = pooled(method, method.encoder(batch), config.space)
+        if features is None:
+            raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
+        yield features
+
+
+def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
+    """Features (N, D) of maps (N, M, D, T', V); ``None`` where the method does not have that space."""
+    if space == "encoder":
+        return method.encoder.pool(maps)
+    if space == "joints":
+        return method.encoder.pool_joints(maps)
+    if space == "projector":
+        return method.project(method.encoder.pool(maps))
+    weights = method.attention(maps)
+    if weights is None:
+        return None
+    return method.encoder.pool(maps, weights if space == "actionlet" else 1 - weights)
