@@ -130,8 +130,8 @@ def test_an_interrupt_gives_exit_code_130_and_the_table_so_far(cli, tmp_path, mo
         (("--device", "meta"), r"--device meta: only cpu and cuda are supported"),
         (
             ("lsit",),
-            r"Unknown command 'lsit'\. Did you mean 'list'\? Known: compare, data, describe, import-weights, list, "
-            "report, table",
+            r"Unknown command 'lsit'\. Did you mean 'list'\? Known: compare, data, describe, diff, figures, "
+            "generate, import-weights, list, report, reproduce, runs, submit, table, verify",
         ),
         (("data", "chekc"), r"Unknown command 'chekc'\. Did you mean 'check'\?"),
         (("describe", "aimcrl"), r"Unknown plug-in 'aimcrl'\. Did you mean 'aimclr'\?"),
