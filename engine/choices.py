@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from engine.config import BenchError, Config, Overrides, as_dict, resolve, suggestion
+from engine.config import BenchError, Config, Overrides, as_dict, identity, resolve, suggestion
 from engine.registry import KINDS, Kind, Plugin, locate, match, scan
 
 DEFAULT_ENCODER = "stgcn"
@@ -48,13 +48,13 @@ class Choice:
         """Its part of a stage's key."""
         cls = self.plugin.load()
         version = cls.version_under(self.config) if self.plugin.kind == "protocols" else cls.version
-        identity = {
+        known = {
             "plugin": self.plugin.name,
             "version": version,
             "preset": self.preset,
-            "config": as_dict(self.config),
+            "config": identity(self.config),
         }
-        return identity | ({"source": self.plugin.source} if self.plugin.source else {})
+        return known | ({"source": self.plugin.source} if self.plugin.source else {})
 
 
 def with_changes(name: str, changes: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.config import JsonDict
 
 Overrides = Mapping[str, Any]
 """A flat table ``{"dotted.path": value}`` of changes to a config; recipes, budgets, presets and ablations are such tables."""
@@ -26,16 +27,18 @@ class Config(BaseModel):
     )
 
 
-def knob(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:
+def knob(default: Any, doc: str, *, unit: str = "", later: bool = False, **limits: Any) -> Any:
     """Declare a config field.
 
     Args:
         default: the published value (recipe ``paper``, budget ``full``).
         doc: one line that says what the value is and names its source.
         unit: unit of the value, if it has one.
+        later: it was added when runs existed already, and its default is what they did: their keys stay (see :func:`identity`).
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    return Field(default, description=f"{doc} [{unit}]" if unit else doc, **limits)
+    extra: JsonDict | None = {"later": True} if later else None
+    return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=extra, **limits)
 
 
 def native_precision() -> Literal["float32", "bf16"]:
@@ -68,6 +71,13 @@ class TrainConfig(Config):
     )
     drop_last: bool = knob(True, "drop the last incomplete batch")
     clip_norm: float | None = knob(None, "clip the gradient's L2 norm")
+    batch_norm: str = knob(
+        "sync",
+        "several processes at one training (docs/cluster.md): BatchNorm over the whole batch, as in one process, or local-N: "
+        "over the share of each of N",
+        later=True,
+        pattern="^(sync|local-([2-9]|[1-9][0-9]+))$",
+    )
     recalibrate: bool = knob(
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
     )
@@ -165,6 +175,18 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """16 hexadecimal digits of the sha256 of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def identity(config: BaseModel) -> dict[str, Any]:
+    """What a key holds of a config: all of it but ``later`` knobs at their default, which runs before them did not have."""
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("later") and value == field.get_default():
+            del values[name]
+        elif isinstance(value, BaseModel):
+            values[name] = identity(value)
+    return values
 
 
 def as_dict(config: Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from datasets.streams import to_stream
 from encoders.base import Encoder
 from engine import checkpoints
 from engine.config import BenchError, TrainConfig
+from engine.ranks import ALONE, Ranks
 from methods.base import Method, Step
 
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}
@@ -100,6 +101,7 @@ class Training:
         after_epoch: numbers to add to the epoch's row of the curve; must leave the network as it was.
         rate: what the learning rate of the parameter of that name is multiplied by.
         warmup_epochs: linear warm-up in steps of an epoch, see :func:`learning_rate`.
+        ranks: the processes that train it together; ``losses`` and ``after_step`` are called on all of them.
     """
 
     network: nn.Module
@@ -113,6 +115,7 @@ class Training:
     after_epoch: Callable[[int], Mapping[str, float]] = lambda epoch: {}
     rate: Callable[[str], float] = lambda name: 1.0
     warmup_epochs: int = 0
+    ranks: Ranks = ALONE
 
 
 def pretrain(
@@ -123,6 +126,7 @@ def pretrain(
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda _: None,
     tell: Callable[[str], None] = print,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, float]]:
     """Train a method in place; see :func:`fit`.
 
@@ -133,19 +137,26 @@ def pretrain(
         checkpoint: as for :func:`fit`.
         report: as for :func:`fit`.
         tell: as for :func:`fit`.
+        ranks: the processes that do this together, each with all of the clips.
     """
     config, context = method.config.train, method.context
     stored = to_storage(clips.clips)
+    whole = ranks.divide(method, config.batch_norm) if config.epochs else method
 
     def losses(index: Tensor, step: Step) -> Mapping[str, Tensor]:
         views = method.views(from_storage(stored.index_select(0, index)), step)
-        return method(tuple(to_stream(view, context.stream, context.layout) for view in views), step)  # type: ignore[no-any-return]
+        return whole(tuple(to_stream(view, context.stream, context.layout) for view in views), step)  # type: ignore[no-any-return]
 
     def recalibrated() -> None:
         if config.recalibrate:
             recalibrate(
                 method.encoder, clips.clips, config.batch, lambda view: to_stream(view, context.stream, context.layout)
             )
+
+    def after_step(step: Step) -> None:
+        method.after_step(step)
+        if config.batch_norm != "sync":
+            ranks.average_statistics(method)
 
     training = Training(
         method,
@@ -154,8 +165,9 @@ def pretrain(
         losses,
         clips.clips.device,
         metrics=method.metrics,
-        after_step=method.after_step,
+        after_step=after_step,
         after_last=recalibrated,
+        ranks=ranks,
     )
     return fit(training, seed=seed, checkpoint=checkpoint, report=report, tell=tell)
 
@@ -183,13 +195,18 @@ def fit(
     Raises:
         DivergenceError: a loss or a weight became NaN or infinite; the message names epoch, step, losses and the last
             good checkpoint.
-        BenchError: too few clips for one batch, or a checkpoint that does not fit.
+        BenchError: too few clips for one batch, another number of processes than ``batch_norm`` says, or a checkpoint that
+            does not fit.
     """
-    network, config, count = training.network, training.config, training.count
+    network, config, count, ranks = training.network, training.config, training.count, training.ranks
     if config.epochs == 0:
         return []
     if count < 2:
         raise BenchError(f"Training needs at least 2 clips, got {count}.")
+    if config.batch_norm not in ("sync", f"local-{ranks.size}"):
+        raise BenchError(
+            f"train.batch_norm={config.batch_norm} is for a pre-training by that many processes (docs/cluster.md), not {ranks.size}."
+        )
     for module in network.modules():
         if isinstance(module, Encoder):
             module.precision = config.precision
@@ -205,10 +222,10 @@ def fit(
     steps = per_epoch * config.epochs
     curve: list[dict[str, float]] = []
     if checkpoint is not None:
-        curve = _restore(checkpoint, network, optim, tell)
+        curve = _restore(checkpoint, network, optim, tell, ranks)
     network.train()
     for epoch in range(len(curve) + 1, config.epochs + 1):
-        torch.manual_seed(seed_of(seed, "dropout", epoch))
+        torch.manual_seed(seed_of(seed, "dropout", epoch, *filter(None, [ranks.rank])))
         generator.manual_seed(seed_of(seed, "views", epoch))
         sums: dict[str, Tensor] = {}
         unseen: list[tuple[tuple[str, ...], Tensor]] = []
@@ -249,7 +266,7 @@ def fit(
             training.after_last()
         row = {name: float(value) / per_epoch for name, value in sums.items()}
         curve.append({"epoch": float(epoch), **row, "lr": lr, **training.after_epoch(epoch)})
-        if checkpoint is not None:
+        if checkpoint is not None and ranks.first:
             state = {"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve}
             checkpoints.save(checkpoint, state)
     return curve
@@ -295,13 +312,13 @@ def _not_finite(network: nn.Module) -> str:
 
 
 def _restore(
-    checkpoint: Path, network: nn.Module, optim: torch.optim.Optimizer, tell: Callable[[str], None]
+    checkpoint: Path, network: nn.Module, optim: torch.optim.Optimizer, tell: Callable[[str], None], ranks: Ranks
 ) -> list[dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its curve."""
-    found = checkpoints.load(checkpoint, tell)
-    if found is None:
+    path, state = (ranks.first and checkpoints.load(checkpoint, tell)) or (checkpoint, None)
+    state = ranks.same(state)
+    if state is None:
         return []
-    path, state = found
     try:
         network.load_state_dict(state["network"])
         optim.load_state_dict(state["optimiser"])
