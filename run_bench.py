@@ -7,9 +7,25 @@ import warnings
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from engine.commands import compare, data, diff, import_weights, report, reproduce, runs, show, submit, table, verify
+from engine.commands import (
+    compare,
+    data,
+    diff,
+    generate,
+    import_weights,
+    report,
+    reproduce,
+    runs,
+    show,
+    submit,
+    table,
+    verify,
+)
+from engine.commands.ablate import ablate
 from engine.commands.run import run
+from engine.config import BenchError
 from engine.options import Commands, complain, listed, running
 
 # Skipping absent persons makes batches of many sizes; the default cache of CPU kernels is too small for them (10 % of time).
@@ -22,6 +38,7 @@ Examples:
   python run_bench.py --methods actclr,hicl --protocols linear,knn
   python run_bench.py --datasets nw_ucla/xview --seeds 0-2 --streams joint,bone
   python run_bench.py --set aimclr.nnm.topk=2 --set linear.epochs=50 --plan
+  python run_bench.py --ablate aimclr.components               a table of one method's variants
   python run_bench.py --methods ./my_method.py:MyCLR           a method of your own
   python run_bench.py --protocols transfer --targets synthetic_b          pre-train on one set, evaluate on another
   python run_bench.py data prepare nw_ucla --source nw_ucla.zip
@@ -42,6 +59,12 @@ Exit status: 0 all done, 1 a stage failed, 2 wrong usage, 130 interrupted (the s
 @listed("--datasets", "synthetic", "Datasets: name, name/split, npz:FILE#RULE or form:PATH.")
 @listed("--targets", None, "Data to evaluate on by transfer and segmentation.  [default: the dataset's own]")
 @listed("--streams", "joint", "Streams: joint, bone, motion.")
+@click.option(
+    "--ablate",
+    multiple=True,
+    metavar="TABLE|GRID",
+    help="Tables of one method's variants instead: actclr.t7, hiclr.mask.ratio=0.1,0.2 or list.",
+)
 @running
 @click.pass_context
 def main(ctx: click.Context, /, **options: Any) -> None:
@@ -52,7 +75,15 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     """
     ctx.default_map = _places(ctx.command, options)
     if ctx.invoked_subcommand is None:
-        ctx.exit(run(**options))
+        ctx.exit(_start(ctx, options))
+
+
+def _start(ctx: click.Context, options: dict[str, Any]) -> int:
+    if not options["ablate"]:
+        return run(**options)
+    if ctx.get_parameter_source("methods") != ParameterSource.DEFAULT:
+        raise BenchError("--ablate names its method itself: leave out --methods.")
+    return ablate(**options)
 
 
 def _places(command: click.Command, options: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +97,7 @@ for _command in (
     report.report,
     compare.compare,
     table.table,
+    generate.generate,
     import_weights.import_weights,
     show.list_,
     show.describe,

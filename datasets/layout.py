@@ -106,6 +106,11 @@ class Layout:
         return cls(name, tuple(joints), tuple(bones[v] for v in range(count)), centre, pair)
 
     @cached_property
+    def sides(self) -> tuple[str, ...]:
+        """``left``, ``right`` or ``""`` of every joint, by its name."""
+        return tuple(_side(joint) for joint in self.joints)
+
+    @cached_property
     def flip(self) -> tuple[int, ...]:
         """Source joint of every joint under a left-right swap; joints without a partner stay."""
         index = {(_side(j), _sideless(j)): v for v, j in enumerate(self.joints) if _side(j)}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.layout import Layout
+from engine.config import BenchError, Overrides
 from engine.config import Config as BaseConfig
-from engine.config import Overrides
 
 
 class Encoder(nn.Module, ABC):
@@ -94,11 +94,34 @@ class Encoder(nn.Module, ABC):
             maps: from ``forward``.
             weights: (N, M, T', V), a weighted average over time and joints instead (ActCLR's SAFP).
         """
-        persons = weighted_average(maps, weights)
+        return self._over_persons(weighted_average(maps, weights))
+
+    def pool_joints(self, maps: Tensor) -> Tensor:
+        """Average maps (N, M, D, T', V) over time and person slots, joints side by side -> (N, V D); for ``local`` encoders."""
+        return self._over_persons(maps.mean(dim=3).transpose(2, 3).flatten(2))
+
+    def _over_persons(self, persons: Tensor) -> Tensor:
+        """Average (N, M, D) over person slots."""
         if not self.skip_absent:
             return persons.mean(dim=1)
         present = (persons != 0).any(dim=2, keepdim=True)
         return (persons * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+
+    def dropouts(self) -> list[nn.Dropout]:
+        """Its dropout layers."""
+        return [module for module in self.modules() if isinstance(module, nn.Dropout)]
+
+    def set_dropout(self, rate: float) -> None:
+        """Change the rate of all dropout, e.g. for fine-tuning.
+
+        Raises:
+            BenchError: it has none.
+        """
+        layers = self.dropouts()
+        if not layers and rate:
+            raise BenchError(f"{type(self).__name__} has no dropout whose rate could be {rate:g}.")
+        for layer in layers:
+            layer.p = rate
 
     def levels_above(self, name: str) -> int:
         """Levels of the network between the parameter ``name`` and the features: 0 at the top, most at the input.

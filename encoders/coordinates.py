@@ -25,6 +25,10 @@ class Coordinates(Encoder):
         """Flatten instead of averaging -> (N, M C T V); ``weights`` have no meaning here."""
         return maps.flatten(1)
 
+    def pool_joints(self, maps: Tensor) -> Tensor:
+        """All coordinates, as :meth:`pool`: they are kept apart anyway."""
+        return self.pool(maps)
+
     def flops(self) -> int:
         """None."""
         return 0

@@ -1,4 +1,4 @@
-"""Dropout whose noise costs a twentieth of torch's on a CPU."""
+"""Dropout whose noise costs a twentieth of torch's on a CPU, and dropout of whole branches."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ class Dropout(nn.Dropout):
         kept = words.view(torch.uint8)[: x.numel()] >= dropped
         noise = kept.to(x.dtype).mul_(256 / (256 - dropped))
         return x * noise.as_strided(x.shape, torch.empty_like(x).stride())
+
+
+class DropPath(nn.Dropout):
+    """Stochastic depth: in training a branch is left out for whole samples, and scaled up where it stays (MAMP fine-tuning)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples (B, ...) -> the same."""
+        if not self.training or not self.p:
+            return x
+        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.p
+        return x * (kept / (1 - self.p)).to(x.dtype)

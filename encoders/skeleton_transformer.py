@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from datasets.layout import Layout
 from encoders.base import Encoder, levels_above_block
 from encoders.bodies import BodiesConfig, bodies_of
+from encoders.dropout import DropPath
 from engine.config import BenchError, knob
 
 
@@ -32,6 +33,13 @@ def patchify(bodies: Tensor, length: int) -> Tensor:
         bodies = torch.cat([bodies, bodies[:, -1:].expand(-1, missing, -1, -1)], dim=1)
     parts = bodies.reshape(batch, -1, length, joints, coordinates)
     return parts.transpose(2, 3).reshape(batch, -1, joints, length * coordinates)
+
+
+def unpatchify(patches: Tensor, frames: int) -> Tensor:
+    """Patches (B, T', V, length C) of :func:`patchify` back as bodies (B, ``frames``, V, 3)."""
+    batch, steps, joints, _ = patches.shape
+    bodies = patches.view(batch, steps, joints, -1, 3).transpose(2, 3).reshape(batch, -1, joints, 3)
+    return bodies[:, :frames]
 
 
 class Attention(nn.Module):
@@ -60,11 +68,12 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(dim, heads)
         self.norm_perceptron = nn.LayerNorm(dim)
         self.perceptron = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+        self.drop_path = DropPath(0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, L, C) -> (B, L, C)."""
-        x = x + self.attention(self.norm_attention(x))
-        return x + self.perceptron(self.norm_perceptron(x))  # type: ignore[no-any-return]
+        x = x + self.drop_path(self.attention(self.norm_attention(x)))
+        return x + self.drop_path(self.perceptron(self.norm_perceptron(x)))  # type: ignore[no-any-return]
 
 
 class Positions(nn.Module):
@@ -122,12 +131,13 @@ class SkeletonTransformer(Encoder):
             tokens = block(tokens)
         return self.norm(tokens)  # type: ignore[no-any-return]
 
-    def tokens(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+    def tokens(self, patches: Tensor, kept: Tensor | None = None, extra: Tensor | None = None) -> Tensor:
         """Encode patches, or only some of them: the others take no part at all, as in masked pre-training.
 
         Args:
             patches: (B, T', V, 3 patch), see :func:`patchify`.
             kept: (B, K) indices of the tokens that are seen, by time and then joint.
+            extra: (B, E, C) embedded tokens that are seen as well, and not returned.
 
         Returns:
             (B, K, C), in the order of ``kept``; all T' V tokens without it.
@@ -135,10 +145,18 @@ class SkeletonTransformer(Encoder):
 
         def seen(patches: Tensor) -> Tensor:
             tokens = self.embed(patches)
-            return self.encode(tokens if kept is None else take(tokens, kept))
+            tokens = tokens if kept is None else take(tokens, kept)
+            if extra is None:
+                return self.encode(tokens)
+            return self.encode(torch.cat([extra.to(tokens.dtype), tokens], dim=1))[:, extra.shape[1] :]
 
         encoded: Tensor = self.in_precision(seen, patches)
         return encoded
+
+    def set_dropout(self, rate: float) -> None:
+        """Stochastic depth, from 0 in the first block to ``rate`` in the last (MAMP's fine-tuning)."""
+        for number, layer in enumerate(self.dropouts()):
+            layer.p = rate * number / max(len(self.blocks) - 1, 1)
 
     def levels_above(self, name: str) -> int:
         """See ``levels_above_block``; the last norm is at the top."""

@@ -129,6 +129,10 @@ class STGCN(Encoder):
             self.apply(normal_init)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def dropouts(self) -> list[nn.Dropout]:
+        """Those of all blocks but the first, which has none in the released code."""
+        return super().dropouts()[1:]
+
     def forward(self, clips: Tensor, adjacency: Tensor | None = None) -> Tensor:
         """See ``Encoder.forward``; maps are channels-last in memory."""
         bodies = bodies_of(clips, self.layout, self.skip_absent)

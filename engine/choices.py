@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from engine.config import BenchError, Config, Overrides, as_dict, identity, resolve, suggestion
+from engine.config import BenchError, Config, Overrides, as_dict, identifying, resolve, suggestion
 from engine.registry import KINDS, Kind, Plugin, locate, match, scan
 
 DEFAULT_ENCODER = "stgcn"
@@ -52,7 +52,7 @@ class Choice:
             "plugin": self.plugin.name,
             "version": version,
             "preset": self.preset,
-            "config": identity(self.config),
+            "config": identifying(self.config),
         }
         return known | ({"source": self.plugin.source} if self.plugin.source else {})
 

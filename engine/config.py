@@ -6,10 +6,9 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.config import JsonDict
 
 Overrides = Mapping[str, Any]
 """A flat table ``{"dotted.path": value}`` of changes to a config; recipes, budgets, presets and ablations are such tables."""
@@ -27,18 +26,18 @@ class Config(BaseModel):
     )
 
 
-def knob(default: Any, doc: str, *, unit: str = "", later: bool = False, **limits: Any) -> Any:
+def knob(default: Any, doc: str, *, unit: str = "", late: bool = False, **limits: Any) -> Any:
     """Declare a config field.
 
     Args:
         default: the published value (recipe ``paper``, budget ``full``).
         doc: one line that says what the value is and names its source.
         unit: unit of the value, if it has one.
-        later: it was added when runs existed already, and its default is what they did: their keys stay (see :func:`identity`).
+        late: added after records were made whose keys do not hold it: part of a key only where it is not the default.
         limits: pydantic constraints such as ``gt``, ``ge``, ``le``.
     """
-    extra: JsonDict | None = {"later": True} if later else None
-    return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=extra, **limits)
+    marked: dict[str, Any] | None = {"late": True} if late else None
+    return Field(default, description=f"{doc} [{unit}]" if unit else doc, json_schema_extra=marked, **limits)
 
 
 def native_precision() -> Literal["float32", "bf16"]:
@@ -75,11 +74,22 @@ class TrainConfig(Config):
         "sync",
         "several processes at one training (docs/cluster.md): BatchNorm over the whole batch, as in one process, or local-N: "
         "over the share of each of N",
-        later=True,
+        late=True,
         pattern="^(sync|local-([2-9]|[1-9][0-9]+))$",
     )
     recalibrate: bool = knob(
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
+    )
+
+    beta2: float = knob(0.999, "AdamW: decay of the squared gradients; 0.95 in MAMP, igm.md 4", late=True, ge=0, lt=1)
+    decay_vectors: bool = knob(
+        True,
+        "weight decay also on biases, norms and other one-dimensional parameters; not in MAMP, igm.md 4",
+        late=True,
+    )
+    lr_end: float = knob(0.0, "cosine schedule: learning rate that it ends with; MAMP's is half of lr", late=True, ge=0)
+    warmup_share: float = knob(
+        0.0, "linear warm-up over this share of all steps; 0.05 in MAMP, 20 of 400 epochs", late=True, ge=0, lt=1
     )
 
     @field_validator("precision")
@@ -111,7 +121,7 @@ def resolve(cls: type[ConfigT], *tables: Overrides, owner: str = "") -> ConfigT:
             *parents, leaf = path.split(".")
             for part in parents:
                 node = node[part]
-            node[leaf] = _parse(value)
+            node[leaf] = _parse(value, _annotation(cls, path))
     try:
         return cls.model_validate(nested)
     except ValidationError as error:
@@ -149,8 +159,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
-def _parse(value: Any) -> Any:
-    if not isinstance(value, str):
+def _annotation(cls: type[BaseModel], path: str) -> Any:
+    name, _, rest = path.partition(".")
+    inner: Any = cls.model_fields[name].annotation
+    return _annotation(inner, rest) if rest else inner
+
+
+def _parse(value: Any, annotation: Any) -> Any:
+    if not isinstance(value, str) or value in get_args(annotation):  # "none" is a word where the setting knows it
         return value
     try:
         return json.loads(value)
@@ -177,18 +193,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
-def identity(config: BaseModel) -> dict[str, Any]:
-    """What a key holds of a config: all of it but ``later`` knobs at their default, which runs before them did not have."""
-    values = config.model_dump(mode="json")
-    for name, field in type(config).model_fields.items():
-        value, extra = getattr(config, name), field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("later") and value == field.get_default():
-            del values[name]
-        elif isinstance(value, BaseModel):
-            values[name] = identity(value)
-    return values
-
-
 def as_dict(config: Config) -> dict[str, Any]:
     """Plain JSON values of a config."""
     return config.model_dump(mode="json")
+
+
+def identifying(config: Config) -> dict[str, Any]:
+    """What of a config enters keys: :func:`as_dict` without ``late`` settings that have their default."""
+    values = as_dict(config)
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("late") and value == field.default:
+            del values[name]
+        elif isinstance(value, Config):
+            values[name] = identifying(value)
+    return values

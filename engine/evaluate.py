@@ -256,6 +256,7 @@ def _record(stage: Stage, bench: Bench, outcome: Outcome, facts: Facts, curve: l
     facts |= {
         "recall": np.mean([one.recall for one in measured], axis=0).tolist(),
         "confusion": np.sum([one.confusion for one in measured], axis=0).tolist(),
+        "classes": list(split.classes),
     }
     return stage.record(metrics, curve, facts)
 

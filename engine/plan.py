@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from engine.choices import (
     preset_tables,
     with_changes,
 )
-from engine.config import BenchError, suggestion
+from engine.config import BenchError, Overrides, suggestion
 from engine.data import DEFAULT_FRAMES, Splits
 from engine.records import Labels
 from engine.registry import Plugin, locate
@@ -45,7 +45,10 @@ _SMALL = 5000
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; a budget of ``None`` is chosen by the size of the data, no targets are the datasets' own."""
+    """What was asked for; a budget of ``None`` is chosen by the size of the data, no targets are the datasets' own.
+
+    ``overrides`` are changes by plug-in beside those of ``sets``, which they win over.
+    """
 
     methods: tuple[str, ...]
     protocols: tuple[str, ...]
@@ -56,6 +59,7 @@ class Request:
     budget: str | None = None
     recipe: str = "paper"
     sets: tuple[str, ...] = ()
+    overrides: Mapping[str, Overrides] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def build(
     store: RunStore,
     gpu: bool = False,
     tell: Callable[[str], None] = lambda line: None,
+    splits: Splits | None = None,
 ) -> Plan:
     """Resolve a request completely and look up what of it is done.
 
@@ -118,6 +123,7 @@ def build(
         store: where results are.
         gpu: whether the run will have a GPU; only the default budget depends on it.
         tell: takes a line when data has to be generated first.
+        splits: of an earlier plan with the same data and frames, so that nothing is loaded twice.
 
     Raises:
         BenchError: unknown names, keys, values, streams, or data that is not prepared.
@@ -136,16 +142,19 @@ def build(
         for name in (*REFERENCES, *request.methods)
         for plugin, preset in [parse_name("methods", name)]
         for pair in (
-            *((earlier, "") for earlier in _lineage(plugin)[:0:-1]),
+            *((earlier, "") for earlier in lineage(plugin)[:0:-1]),
             *((plugin, each) for each in (imported if plugin.load().imports and not preset else [preset])),
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
     chosen = list(dict.fromkeys(locate("encoders", name.strip()) for name in sets.encoder.split(",")))
-    lineage = [ancestor for plugin, _ in methods for ancestor in _lineage(plugin)]
-    encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(lineage, chosen)]
-    overrides = assign(sets.triples, [*lineage, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
-    splits = Splits(data, sets.frames, tell)
+    ancestors = [ancestor for plugin, _ in methods for ancestor in lineage(plugin)]
+    encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(ancestors, chosen)]
+    changes = assign(sets.triples, [*ancestors, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
+    overrides = {
+        name: {**changes.get(name, {}), **request.overrides.get(name, {})} for name in {*changes, *request.overrides}
+    }
+    splits = splits or Splits(data, sets.frames, tell)
     if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
         raise BenchError("--targets: no protocol of this run evaluates on other data; add one, e.g. transfer.")
     stages: dict[str, Stage] = {}
@@ -221,6 +230,8 @@ class _Cells:
         reason = place.reason or _unsupported(pretrain) or self._too_many(pretrain, place, definition)
         if not reason and definition.needs_attention and method.load().attention is Method.attention:
             reason = f"{method.name} has no actionlets to pool by"
+        if not reason and definition.keeps_joints() and not _encoder_of(method, self.encoder).load().local:
+            reason = f"{self.encoder.name} makes no features of single joints"
         return cell, reason or definition.supports(method.name, has_projector, place.train_clips)
 
     def _too_many(self, pretrain: Stage, place: Place, definition: Protocol[Any]) -> str | None:
@@ -355,9 +366,10 @@ def _earlier(method: Plugin) -> Plugin | None:
     return locate("methods", name) if name else None
 
 
-def _lineage(method: Plugin) -> list[Plugin]:
+def lineage(method: Plugin) -> list[Plugin]:
+    """A method, and those whose runs it starts from, the nearest first."""
     earlier = _earlier(method)
-    return [method, *(_lineage(earlier) if earlier else [])]
+    return [method, *(lineage(earlier) if earlier else [])]
 
 
 def _encoder_of(method: Plugin, chosen: Plugin) -> Plugin:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.choices import Choice, Settings, choose, with_changes
-from engine.config import BenchError, as_dict, digest, known_keys, suggestion
+from engine.config import BenchError, as_dict, digest, identifying, known_keys, suggestion
 from engine.plan import SCRATCH, SUPERVISED
 from engine.records import Record
 from engine.registry import KINDS, Kind, Plugin, locate, scan
@@ -75,6 +75,10 @@ def _stage(record: Record, parents: Sequence[Stage], asked: Mapping[str, str], o
     data = _part(record, "data", dict)
     if set(data) != {"name", "digest"} or not all(isinstance(text, str) for text in data.values()):
         raise BenchError(f"{_name(record)}: data in the identity should be a name and a digest, not {data!r}.")
+    if labels.source and not parents:
+        raise BenchError(
+            f"{_name(record)}: it names the source {labels.source!r}, and no parent that was trained there."
+        )
     source = parents[0].data.asked if labels.source else ""
     if record.kind == "features":
         if not parents:
@@ -209,8 +213,8 @@ def _config(record: Record, cls: Any, values: Any) -> Any:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BenchError(f"{_name(record)}: setting {where} is {first['input']!r}. {first['msg']}.") from None
-    if digest(as_dict(config)) != digest(values):
-        missing = sorted(set(_leaves(as_dict(config))) ^ set(_leaves(values)))
+    if digest(identifying(config)) != digest(values):
+        missing = sorted(set(_leaves(identifying(config))) ^ set(_leaves(values)))
         raise BenchError(f"{_name(record)}: settings are not whole ({', '.join(missing) or 'other values'}).")
     return config
 

@@ -60,7 +60,8 @@ class Record(BaseModel):
     ``facts["headline"]`` names) is the last epoch's."""
     curve: tuple[dict[str, float], ...] = ()
     facts: dict[str, float | int | str | list[float] | list[list[int]] | list[str]] = Field(default_factory=dict)
-    """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall`` ..."""
+    """``feature_dim, params, flops, frames, pretrain_epochs, train_clips, test_clips, n_trials, confusion, recall,
+    classes`` ..."""
 
 
 class Provenance(BaseModel):

@@ -10,6 +10,7 @@ from engine.data import Splits, open_dataset
 from engine.plan import Job, Plan, Request, build
 from engine.records import Labels
 from engine.registry import Kind, scan
+from engine.stages import Stage
 from engine.store import RunStore
 
 
@@ -73,12 +74,26 @@ def select(
     Raises:
         BenchError: see :func:`engine.plan.build`.
     """
-    plans = [build(request, data, store, gpu=gpu, tell=tell) for request in requests]
+    return join(build_all(requests, data, store, gpu, tell), lambda stage: shown(stage.labels))
+
+
+def build_all(
+    requests: Sequence[Request], data: Path, store: RunStore, gpu: bool, tell: Callable[[str], None]
+) -> list[Plan]:
+    """Build requests that share the frames per clip; every dataset is loaded once."""
+    plans: list[Plan] = []
+    for request in requests:
+        plans.append(build(request, data, store, gpu=gpu, tell=tell, splits=plans[0].splits if plans else None))
+    return plans
+
+
+def join(plans: Sequence[Plan], shown: Callable[[Stage], bool]) -> Plan:
+    """One plan of several, cut down to the evaluations and fusions that are shown and what they need."""
     jobs = {job.stage.key: job for plan in plans for job in plan.jobs}
     kept: list[Job] = []
     needed: set[str] = set()
     for key, job in reversed(jobs.items()):
-        if key in needed or (job.stage.kind in ("evaluate", "fuse") and shown(job.stage.labels)):
+        if key in needed or (job.stage.kind in ("evaluate", "fuse") and shown(job.stage)):
             kept.append(job)
             needed.update(parent.key for parent in job.stage.parents)
     notes = dict.fromkeys(note for plan in plans for note in plan.notes)

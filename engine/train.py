@@ -47,14 +47,24 @@ def seed_of(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def optimiser(groups: list[list[nn.Parameter]], config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser that a train config describes, with a learning rate of its own for every group of parameters."""
-    parameters = [{"params": group} for group in groups]
+def optimiser(
+    network: nn.Module, config: TrainConfig, rate: Callable[[str], float]
+) -> tuple[torch.optim.Optimizer, list[float]]:
+    """The optimiser of a network's trainable parameters that a train config describes.
+
+    Returns:
+        The optimiser, and what the learning rate of each of its groups of parameters is multiplied by.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if config.decay_vectors or parameter.ndim > 1 else 0.0
+            groups.setdefault((rate(name), decay), []).append(parameter)
+    parameters = [{"params": group, "weight_decay": decay} for (_, decay), group in groups.items()]
+    factors = [factor for factor, _ in groups]
     if config.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
-        )
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(parameters, config.lr, config.momentum, nesterov=config.nesterov), factors
+    return torch.optim.AdamW(parameters, config.lr, (0.9, config.beta2)), factors
 
 
 def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int, warmup_epochs: int = 0) -> float:
@@ -67,13 +77,15 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int, warmup
         steps: steps of the whole run.
         warmup_epochs: the rate of epoch e is e / ``warmup_epochs`` of itself until it is all of it.
     """
+    warmup = max(config.warmup_steps, round(config.warmup_share * steps))
     base = config.lr * min(1.0, epoch / max(warmup_epochs, 1))
-    lr = base * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    lr = base * min(1.0, (step + 1) / max(warmup, 1))
     if config.schedule == "step":
         return lr * config.gamma ** sum(epoch > milestone for milestone in config.milestones)
-    if step < config.warmup_steps:
+    if step < warmup:
         return lr
-    return lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)))
+    end = min(config.lr_end, lr)
+    return end + (lr - end) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
 def batches(count: int, config: TrainConfig, generator: Generator) -> Iterator[Tensor]:
@@ -213,11 +225,7 @@ def fit(
     device = training.device
     generator = Generator(device)
     trainable = [p for p in network.parameters() if p.requires_grad]
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(training.rate(name), []).append(parameter)
-    optim = optimiser(list(groups.values()), config)
+    optim, factors = optimiser(network, config, training.rate)
     per_epoch = len(list(batches(count, config, Generator(device))))
     steps = per_epoch * config.epochs
     curve: list[dict[str, float]] = []
@@ -233,7 +241,7 @@ def fit(
         for number, index in enumerate(batches(count, config, generator)):
             step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
             lr = learning_rate(config, epoch, step.index, steps, training.warmup_epochs)
-            for group, factor in zip(optim.param_groups, groups, strict=True):
+            for group, factor in zip(optim.param_groups, factors, strict=True):
                 group["lr"] = lr * factor
             losses = training.losses(index, step)
             loss = torch.stack(list(losses.values())).sum()
@@ -283,6 +291,8 @@ def recalibrate(encoder: Encoder, clips: Tensor, batch: int, prepare: Callable[[
         prepare: what the encoder gets from a batch, e.g. its stream.
     """
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     encoder.eval()
     for norm in norms:

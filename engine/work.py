@@ -150,13 +150,24 @@ def _extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: G
         if config.augment:
             batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
         batch = to_stream(batch, context.stream, context.layout)
-        features: Tensor | None = method.encoder.pool(method.encoder(batch))
-        if config.space == "projector":
-            assert features is not None
-            features = method.project(features)
+        features = pooled(method, method.encoder(batch), config.space)
         if features is None:
-            raise BenchError(f"{type(method).__name__} has no projector, whose output the protocol asks for.")
+            raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
         yield features
+
+
+def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:
+    """Features (N, D) of maps (N, M, D, T', V); ``None`` where the method does not have that space."""
+    if space == "encoder":
+        return method.encoder.pool(maps)
+    if space == "joints":
+        return method.encoder.pool_joints(maps)
+    if space == "projector":
+        return method.project(method.encoder.pool(maps))
+    weights = method.attention(maps)
+    if weights is None:
+        return None
+    return method.encoder.pool(maps, weights if space == "actionlet" else 1 - weights)
 
 
 _WORK: Mapping[StageKind, Callable[[Stage, Bench], Record]] = {

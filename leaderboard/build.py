@@ -10,18 +10,18 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from leaderboard import render
+from leaderboard import page, render
 from leaderboard.cells import Cell, aggregate, frame
-from leaderboard.collect import collect
+from leaderboard.collect import evaluations, read_stages
 from leaderboard.tables import tables
 
 _OTHERS = "entries of others, not ranked with the above"
 
 
 def write(results: Path, *, figures: bool = True, others: Sequence[Cell] = ()) -> RenderableType:
-    """Write ``leaderboard.csv``, ``.md``, ``.tex``, ``.html`` and ``figures/`` into a results folder from its records.
+    """Write ``leaderboard.csv``, ``.md``, ``.tex``, ``.html``, ``figures/`` and ``page/`` into a results folder.
 
-    A pure function of the records: the same ones give the same bytes.
+    A pure function of the records and of the tables and figures that other commands left: the same ones give the same bytes.
 
     Args:
         results: the folder with ``runs/``.
@@ -31,7 +31,8 @@ def write(results: Path, *, figures: bool = True, others: Sequence[Cell] = ()) -
     Returns:
         What to print: the tables and where they lie, or a note that there are no runs yet.
     """
-    cells = aggregate(collect(results))
+    stages = read_stages(results)
+    cells = aggregate(evaluations(stages))
     if not cells and not others:
         return Text(f"No evaluations in {results / 'runs'} yet. Run something: python run_bench.py --methods aimclr")
     measured = tables(cells)
@@ -45,6 +46,8 @@ def write(results: Path, *, figures: bool = True, others: Sequence[Cell] = ()) -
         picture = png.relative_to(results).as_posix()
         more = [path.relative_to(results).as_posix() for path in draw_timelines(cells, results / "figures")]
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+    there = {path.name for path in (results / "figures").glob("*.png")}
+    boards = [board if board.timeline in there else replace(board, timeline="") for board in boards]
     csv = frame([*cells, *others]).to_csv(index=False, float_format="%.4f", lineterminator="\n")
     files = {
         "csv": csv,
@@ -57,4 +60,5 @@ def write(results: Path, *, figures: bool = True, others: Sequence[Cell] = ()) -
     where = f"Written: {results / 'leaderboard'}.{{{','.join(files)}}}" + "".join(
         f", {results / one}" for one in [picture, *more] if one
     )
-    return Group(render.terminal(boards), Text(where, style="dim"))
+    index = page.write(results, boards, cells, stages)
+    return Group(render.terminal(boards), Text(f"{where}\nOpen in a browser: {index}", style="dim"))

@@ -87,6 +87,11 @@ class Cell:
         return [run for run in self.runs if run.stage.status == "done"]
 
     @property
+    def key(self) -> str:
+        """The key of its first finished run, of its first run if none is finished; names the cell on the page."""
+        return (self.done or self.runs)[0].stage.key
+
+    @property
     def status(self) -> Status:
         """``done`` as soon as one seed is; else the most telling status. Of others' numbers, where they come from."""
         if self.origin:

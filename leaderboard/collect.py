@@ -42,6 +42,7 @@ class Stage:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
 
     @property
     def key(self) -> str:
@@ -102,6 +103,7 @@ def _read(folder: Path) -> Stage | None:
                 status="done",
                 metrics=record.metrics,
                 facts=record.facts,
+                curve=record.curve,
             )
         except DamagedError:
             damage = f"{path.name} is damaged; run it again"
@@ -129,12 +131,12 @@ def _note(path: Path) -> _Note | None:
 
 
 def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> Run:
-    ancestors = _ancestors(stage, stages)
-    failed = next((earlier for earlier in ancestors if earlier.status == "failed"), None)
+    behind = ancestors(stage, stages)
+    failed = next((earlier for earlier in behind if earlier.status == "failed"), None)
     if stage.status == "pending" and failed:
         reason = f"{failed.kind} of {failed.labels.method} failed: {failed.reason}"
         stage = replace(stage, status="failed", reason=reason)
-    fused = [earlier for earlier in ancestors if earlier.kind == "evaluate"]
+    fused = [earlier for earlier in behind if earlier.kind == "evaluate"]
     trained = [_pretrain(one, stages) for one in fused or [stage]]
     known = [_origin(one.key, stages, origins) for one in trained if one]
     # Without the folders in between, at least data and shared numerics tell experiments apart.
@@ -150,11 +152,11 @@ def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> 
 
 def _pretrain(stage: Stage, stages: Mapping[str, Stage]) -> Stage | None:
     """The nearest pre-training behind an evaluation."""
-    return next((earlier for earlier in _ancestors(stage, stages) if earlier.kind == "pretrain"), None)
+    return next((earlier for earlier in ancestors(stage, stages) if earlier.kind == "pretrain"), None)
 
 
-def _ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
-    """The nearest first; those whose folders are gone are left out."""
+def ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
+    """All stages that one started from, the nearest first; those whose folders are gone are left out."""
     keys = list(stage.parents)
     for key in keys:
         if key in stages:

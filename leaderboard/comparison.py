@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from leaderboard.cells import HEADLINE, Bench, Cell
-from leaderboard.statistics import Correctness
+from leaderboard.collect import Run
+from leaderboard.statistics import Correctness, average, correctness
 from leaderboard.tables import is_reference
 
 LEVEL = 0.05
@@ -55,6 +56,55 @@ def over_samples(one: Correctness | None, other: Correctness | None) -> float:
         return float("nan")
     wins, losses = int((one.values > other.values).sum()), int((one.values < other.values).sum())
     return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two cells over the seeds that both have run, in points.
+
+    Attributes:
+        mean: of what the protocol ranks by.
+        low, high: 95 % interval; nan where neither seeds nor samples tell a spread.
+        seeds: number of pairs.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the interval holds 0."""
+        return self.low <= 0 <= self.high
+
+
+def difference(one: Cell, other: Cell) -> Difference | None:
+    """How far ``one`` is above ``other``, paired by seed and by test sample.
+
+    The interval adds up two independent sources: test samples, as 1.96 standard errors of the mean difference per sample, and
+    from two seeds on the seeds, as their standard error times Student's quantile. With one seed it is about samples only.
+
+    Returns:
+        ``None`` where no seed is done of both.
+    """
+    values = [_by_seed(one), _by_seed(other)]
+    common = sorted(set(values[0]) & set(values[1]))
+    if not common:
+        return None
+    gaps = np.array([values[0][seed] - values[1][seed] for seed in common])
+    parts = []
+    right = [
+        average([correctness(run.stage.folder / "scores.npz") for run in _of(cell, common)]) for cell in (one, other)
+    ]
+    if right[0] and right[1] and np.array_equal(right[0].ids, right[1].ids):
+        per_sample = 100 * (right[0].values - right[1].values)
+        parts.append(1.96 * float(per_sample.std()) / len(per_sample) ** 0.5)
+    if len(gaps) > 1:
+        parts.append(float(stats.t.ppf(0.975, len(gaps) - 1)) * float(gaps.std(ddof=1)) / len(gaps) ** 0.5)
+    half = math.hypot(*parts) if parts else math.nan
+    mean = float(gaps.mean())
+    return Difference(mean, mean - half, mean + half, len(gaps))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -202,6 +252,10 @@ def _value(cell: Cell) -> float:
 def _right(cell: Cell) -> Correctness | None:
     """Which test samples were classified right; ``None`` where the protocol ranks by something else."""
     return cell.correct if cell.headline == HEADLINE else None
+
+
+def _of(cell: Cell, seeds: Sequence[int]) -> list[Run]:
+    return [run for run in cell.done if run.stage.labels.seed in seeds]
 
 
 def _by_seed(cell: Cell) -> dict[int, float]:

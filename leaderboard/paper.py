@@ -11,10 +11,9 @@ from engine.config import BenchError, suggestion
 from engine.records import Labels
 from leaderboard.cells import Cell, Summary
 from leaderboard.paper_tables import SUPERVISED, TABLES, Column, PaperTable, Row
-from leaderboard.published import Number
+from leaderboard.published import Number, by_evidence
 from leaderboard.tables import REFERENCES
 
-_EVIDENCE = ("own", "quoted", "secondary")
 _SHOWN = ("raw", "random", SUPERVISED)
 """Reference rows that a paper's table is read against."""
 
@@ -314,4 +313,4 @@ def _printed(spot: Spot, numbers: Sequence[Number]) -> Number | None:
         for number in numbers
         if number.cell == wanted and table.source in ("", number.source) and table.place in ("", number.place)
     ]
-    return min(fitting, key=lambda number: (bool(number.mark), _EVIDENCE.index(number.evidence)), default=None)
+    return min(fitting, key=by_evidence, default=None)

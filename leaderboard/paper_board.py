@@ -97,18 +97,8 @@ def write(filled: FilledTable, folder: Path) -> tuple[Table, tuple[Path, ...]]:
         The table, for the terminal, and the files.
     """
     table = board(filled)
-    texts = {
-        "md": render.markdown([table], title=filled.table.title, legend=LEGEND),
-        "csv": frame([filled]).to_csv(index=False, float_format="%.4f", lineterminator="\n"),
-        "tex": render.latex([table], legend=LEGEND),
-        "html": render.page([table], title=filled.table.title, legend=LEGEND),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(folder / f"{filled.table.name}.{suffix}")
-        render.replace(paths[-1], text)
-    return table, tuple(paths)
+    csv = frame([filled]).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return table, render.write([table], csv, folder / filled.table.name, filled.table.title, LEGEND)
 
 
 def _title(filled: FilledTable) -> str:
@@ -147,7 +137,7 @@ def _measured(one: Filled, mark: str, letter: str) -> Entry:
         return Entry(f"({letter})" if letter else _BARE)
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     gap = f"{one.gap:+.1f}, " if one.gap is not None else ""
-    return Entry(text, f"{gap}n={summary.n}", one_line(one.cell.gap), mark, summary)
+    return Entry(text, f"{gap}n={summary.n}", one_line(one.cell.gap), mark, summary, one.cell.key)
 
 
 def _facts(line: Sequence[Filled], reported: bool) -> tuple[str, ...]:

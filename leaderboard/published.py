@@ -6,7 +6,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -87,6 +87,11 @@ class Number(BaseModel):
         """Whether both round to the same value, to the decimals that both print."""
         decimals = min(self.decimals, other.decimals)
         return abs(self.value - other.value) <= 0.5 * 10.0**-decimals + 1e-9
+
+
+def by_evidence(number: Number) -> tuple[bool, int]:
+    """Sorts numbers of one cell: the unmarked ones of its authors first."""
+    return bool(number.mark), get_args(Evidence).index(number.evidence)
 
 
 COLUMNS = tuple(name for name in Number.model_fields if name != "decimals")

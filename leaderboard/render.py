@@ -17,6 +17,7 @@ from rich.text import Text
 
 from leaderboard.tables import LEGEND, Entry, Row, Table
 
+TEMPLATES = Path(__file__).parent / "templates"
 _TIED = "≈"
 
 
@@ -58,11 +59,11 @@ class _Fitting:
     def _grid(self, board: Table, facts: int = 0, runs: bool = False) -> Grid:
         grid = Grid(title=Text(board.title, style="bold"), caption=Text(board.note), box=SIMPLE_HEAD, padding=(0, 1))
         grid.title_justify = grid.caption_justify = "left"
-        grid.add_column("Method", overflow="fold", max_width=30)
+        grid.add_column(board.first, overflow="fold", max_width=30)
         for column in board.columns:
             grid.add_column(Text(column), max_width=24, overflow="fold")
         for fact in board.facts[:facts]:
-            grid.add_column(fact, justify="left" if fact == "Encoder" else "right")
+            grid.add_column(fact, justify="left" if fact == board.facts[-1] else "right")
         if runs:
             grid.add_column("Runs", style="dim", overflow="fold", max_width=40)
         for row, last in zip(board.rows, _section_ends(board.rows), strict=True):
@@ -90,7 +91,7 @@ def markdown(boards: Sequence[Table], figure: str = "", title: str = "Leaderboar
     """A Markdown document; ``figure`` is the path of a picture relative to it."""
     parts = [f"# {_md(title)}\n"] + ([f"![Top-1 accuracy of all methods and protocols]({figure})\n"] if figure else [])
     for board in boards:
-        heads = ["Method", *board.columns, *board.facts, "Runs"]
+        heads = [board.first, *board.columns, *board.facts, "Runs"]
         align = ["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2
         rows = [
             [
@@ -104,6 +105,7 @@ def markdown(boards: Sequence[Table], figure: str = "", title: str = "Leaderboar
         lines = [[_md(head) for head in heads], align, *rows]
         parts.append(f"## {_md(board.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
         parts.append(f"{_md(board.note)}\n")
+        parts += [f"[Predictions over time](figures/{board.timeline})\n"] if board.timeline else []
     return "\n".join([*parts, legend, ""])
 
 
@@ -120,7 +122,7 @@ def _md_entry(entry: Entry) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "·": r"$\cdot$",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "·": r"$\cdot$", "Δ": r"$\Delta$",
     "[": "{[}", "]": "{]}",
 }  # fmt: skip
 
@@ -137,7 +139,7 @@ def _latex_table(board: Table, legend: str) -> str:
         rf"\caption{{{_tex(board.title)}. {_tex(board.note)} {_tex(legend)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(board.columns) + len(board.facts) - 1)}l}}",
         r"\toprule",
-        " & ".join(map(_tex, ("Method", *board.columns, *board.facts))) + r" \\",
+        " & ".join(map(_tex, (board.first, *board.columns, *board.facts))) + r" \\",
         r"\midrule",
     ]
     for row, last in zip(board.rows, _section_ends(board.rows), strict=True):
@@ -159,14 +161,48 @@ def _tex_entry(entry: Entry) -> str:
     return rf"{text}{tied} {{\scriptsize {_tex(more)}}}" if more else text
 
 
-def page(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
-    """A self-contained page; ``figure`` is the source of a picture, e.g. a data URL."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+def template(name: str) -> jinja2.Template:
+    """A template of ``leaderboard/templates``; what it is given is escaped."""
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = environment.get_template("page.html")
-    return template.render(boards=boards, title=title, legend=legend, figure=figure) + "\n"
+    return environment.get_template(name)
+
+
+def page(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
+    """Tables as one self-contained file; ``figure`` is the source of a picture, e.g. a data URL."""
+    return template("tables.html").render(boards=boards, title=title, legend=legend, figure=figure) + "\n"
+
+
+def write(boards: Sequence[Table], csv: str, stem: Path, title: str, legend: str = LEGEND) -> tuple[Path, ...]:
+    """Write tables as Markdown, CSV, LaTeX (booktabs) and a page.
+
+    Args:
+        boards: the tables.
+        csv: the same numbers as CSV.
+        stem: path of the files without their suffix.
+        title: of the document.
+        legend: what the numbers are.
+
+    Returns:
+        The files.
+    """
+    texts = {
+        "md": markdown(boards, title=title, legend=legend),
+        "csv": csv,
+        "tex": latex(boards, legend=legend),
+        "html": page(boards, title=title, legend=legend),
+    }
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, text in texts.items():
+        paths.append(stem.with_name(f"{stem.name}.{suffix}"))
+        replace(paths[-1], text)
+    return tuple(paths)
 
 
 def replace(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby
 
 from leaderboard.cells import HEADLINE, Bench, Cell, Summary
@@ -17,17 +17,17 @@ REFERENCES = {
     "imported": "imported",
 }
 """Methods that a table is read against, or that were trained on other data; never ranked, shown in this order."""
-_ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
-_TWINS = {"random": "supervised", "supervised": "random"}
-"""The same initial weights, frozen and trained."""
-_MAIN = "linear"
-_MEASURES = {
+MEASURES = {
     "miou": "mIoU", "acc": "ACC", "macc": "MACC", "fwiou": "FWIoU", "edit": "Edit",
     "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50",
     "miou_actions": "mIoU actions", "acc_actions": "ACC actions",
     "macc_actions": "MACC actions", "fwiou_actions": "FWIoU actions",
 }  # fmt: skip
 """Columns of a table of segmentation; its headline comes first."""
+_ORDER = ("knn", "linear", "semi", "finetune", "transfer", "segmentation", "fusion")
+_TWINS = {"random": "supervised", "supervised": "random"}
+"""The same initial weights, frozen and trained."""
+_MAIN = "linear"
 _RANKED = "miou"
 _CHARTED = 4
 _KEY_DIGITS = 6
@@ -50,6 +50,7 @@ class Entry:
         gap: what is missing beside that number.
         mark: ``best`` of its column, or ``tied`` with it.
         summary: the numbers, ``None`` where there are none.
+        key: of the cell behind it, which the page opens; "" where there is none.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Entry:
     gap: str = ""
     mark: str = ""
     summary: Summary | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ _FACT_NAMES = ("feature_dim", "params", "pretrain_epochs")
 class Table:
     """One table; ``columns`` are headings such as ``KNN top-1``, ``note`` says how it is sorted.
 
-    ``measure`` is what numbers are, and ``charted`` the number of columns, from the first, that the chart shows (0 = all).
+    ``measure`` is what numbers are, ``charted`` the number of columns, from the first, that the chart shows (0 = all), and
+    ``first`` the heading of the rows' names. ``bench`` and ``protocols``, one per column, are what the page filters by;
+    ``timeline`` is the file in ``figures/`` that shows predictions over time, once it is drawn.
     """
 
     title: str
@@ -97,6 +101,10 @@ class Table:
     facts: tuple[str, ...] = FACTS
     measure: str = "top-1 accuracy"
     charted: int = 0
+    first: str = "Method"
+    bench: Bench | None = None
+    protocols: tuple[str, ...] = ()
+    timeline: str = ""
 
 
 def tables(cells: Iterable[Cell]) -> list[Table]:
@@ -104,7 +112,7 @@ def tables(cells: Iterable[Cell]) -> list[Table]:
     found = []
     for bench, group in groupby(cells, key=lambda cell: cell.bench):
         own = list(group)
-        measured = [cell for cell in own if _base(cell.protocol) == "segmentation" or cell.headline in _MEASURES]
+        measured = [cell for cell in own if base_name(cell.protocol) == "segmentation" or cell.headline in MEASURES]
         if others := [cell for cell in own if cell not in measured]:
             found.append(_classification(bench, others))
         by_protocol = groupby(sorted(measured, key=lambda cell: cell.protocol), key=lambda cell: cell.protocol)
@@ -113,21 +121,22 @@ def tables(cells: Iterable[Cell]) -> list[Table]:
 
 
 def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
-    protocols = sorted({cell.protocol for cell in cells}, key=_protocol_order)
+    protocols = sorted({cell.protocol for cell in cells}, key=protocol_order)
     main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
-    columns = tuple(f"{one_line(_protocol_title(protocol))} top-1" for protocol in protocols)
-    return Table(_title(bench), columns, rows, f"Sorted by {columns[protocols.index(main)]}.")
+    columns = tuple(f"{one_line(protocol_title(protocol))} top-1" for protocol in protocols)
+    note = f"Sorted by {columns[protocols.index(main)]}."
+    return Table(_title(bench), columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
 
 
 def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
     """Measures of one protocol on untrimmed recordings, beside those of the most frequent class."""
     protocol = cells[0].protocol
-    rows = _rows(cells, [(protocol, measure) for measure in _MEASURES], protocol)
+    rows = _rows(cells, [(protocol, measure) for measure in MEASURES], protocol)
     title = f"{_title(bench)} · {one_line(protocol)}"
     note = "Actions: without the frames whose true class is background."
     if done := next((cell for cell in cells if cell.done), None):
-        constant = [done.constant.get(measure) for measure in _MEASURES]
+        constant = [done.constant.get(measure) for measure in MEASURES]
         entries = tuple(Entry(f"{one.mean:.1f}", summary=one) if one else Entry("-") for one in constant)
         rows = (Row("majority class", True, entries, ("-",) * len(FACTS), ()), *rows)
         facts = done.done[0].stage.facts
@@ -136,8 +145,24 @@ def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
             note += f" Windows of {facts['window']} frames, stride {facts['stride']}, pooling {facts['pooling']}"
             note += f", {facts['fps']:g} frames per second" if "fps" in facts else ""
             note += f", every {facts['subsample']}. frame." if facts["subsample"] > 1 else "."
-    note += f" Sorted by {next(iter(_MEASURES.values()))}."
-    return Table(title, tuple(_MEASURES.values()), rows, note, measure="segmentation", charted=_CHARTED)
+    note += f" Sorted by {next(iter(MEASURES.values()))}."
+    return Table(
+        title,
+        tuple(MEASURES.values()),
+        rows,
+        note,
+        measure="segmentation",
+        charted=_CHARTED,
+        bench=bench,
+        protocols=(one_line(protocol),) * len(MEASURES),
+        timeline=timeline_name(bench, protocol),
+    )
+
+
+def timeline_name(bench: Bench, protocol: str) -> str:
+    """File name of the picture of predictions over time."""
+    name = "-".join([*filter(None, astuple(bench)), protocol])
+    return f"timelines-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}.png"
 
 
 def _title(bench: Bench) -> str:
@@ -200,8 +225,8 @@ def rank_marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
 
 def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str, str, str], Cell]) -> str:
     """Where a reference row's cell is: an untrained encoder that a protocol trains is the supervised row."""
-    twin = _TWINS.get(_base(method), "")
-    if twin and (twin + method[len(_base(method)) :], encoder, protocol) in grid:
+    twin = _TWINS.get(base_name(method), "")
+    if twin and (twin + method[len(base_name(method)) :], encoder, protocol) in grid:
         return f"see {REFERENCES[twin]}"
     return "not asked for"
 
@@ -212,14 +237,15 @@ def _entry(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
     summary = cell.metrics.get(metric)
     gap = one_line(cell.gap)
     if summary is None:  # the reason stands once, in the column that methods are ranked by
-        return Entry(gap or f"no {metric} in the record" if metric in (HEADLINE, _RANKED) else "-")
+        reason = gap or f"no {metric} in the record" if metric in (HEADLINE, _RANKED) else "-"
+        return Entry(reason, key=cell.key)
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     if metric != cell.headline:
-        return Entry(text, summary=summary)
+        return Entry(text, summary=summary, key=cell.key)
     band = "" if summary.low is None or summary.high is None else f"[{summary.low:.1f}, {summary.high:.1f}] "
     draws = cell.metrics.get("top1_draws_sd")
     spread = f", draws ± {draws.mean:.1f}" if draws else ""
-    return Entry(text, f"{band}n={summary.n}{spread}", gap, mark, summary)
+    return Entry(text, f"{band}n={summary.n}{spread}", gap, mark, summary, cell.key)
 
 
 def _numbers(cells: Iterable[Cell | None], name: str) -> str:
@@ -234,34 +260,41 @@ def short_keys(cell: Cell) -> str:
     return one_line(" ".join([cell.protocol, *keys]))
 
 
-def _base(name: str) -> str:
+def base_name(name: str) -> str:
     """Plug-in name without preset, changes and suffix."""
     return re.split(r"[:\[ ]", name, maxsplit=1)[0]
 
 
 def is_reference(method: str) -> bool:
     """Whether a method's rows are only read against, never ranked."""
-    return _base(method) in REFERENCES
+    return base_name(method) in REFERENCES
 
 
 def _reference_order(method: str) -> int:
     names = list(REFERENCES)
-    return names.index(_base(method)) if is_reference(method) else len(names)
+    return names.index(base_name(method)) if is_reference(method) else len(names)
 
 
 def method_title(method: str) -> str:
     """What tables call a method: reference rows in words."""
-    base = _base(method)
+    base = base_name(method)
     return REFERENCES.get(base, base) + method[len(base) :]
 
 
-def _protocol_title(protocol: str) -> str:
-    base = _base(protocol)
+def protocol_title(protocol: str) -> str:
+    """What tables call a protocol."""
+    base = base_name(protocol)
     return {"knn": "KNN"}.get(base, base.capitalize()) + protocol[len(base) :]
 
 
-def _protocol_order(protocol: str) -> tuple[int, str]:
-    base = _base(protocol)
+def measure_title(metric: str) -> str:
+    """What tables call a metric that methods are ranked by."""
+    return MEASURES.get(metric, {HEADLINE: "top-1"}.get(metric, metric))
+
+
+def protocol_order(protocol: str) -> tuple[int, str]:
+    """Sorts columns."""
+    base = base_name(protocol)
     return (_ORDER.index(base) if base in _ORDER else len(_ORDER), protocol)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
@@ -20,7 +19,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from leaderboard.cells import Cell
-from leaderboard.tables import method_order, method_title
+from leaderboard.tables import method_order, method_title, timeline_name
 
 _SHOWN = 12
 """Recordings in one picture; of more, so many spread evenly over the test part."""
@@ -64,8 +63,7 @@ def draw_timelines(cells: Iterable[Cell], folder: Path) -> list[Path]:
         if not found:
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        name = "-".join([*filter(None, astuple(bench)), protocol])
-        paths.append(folder / f"timelines-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}.png")
+        paths.append(folder / timeline_name(bench, protocol))
         facts = next(iter(found.values()))[0]
         place = f"{bench.dataset}/{bench.split}" + (f" from {bench.source}" if bench.source else "")
         title = f"{place} · {bench.stream} stream · {protocol}"

@@ -37,7 +37,7 @@ class ViewConfig(Config):
     curriculum: bool = knob(
         False, "3 and 1 (5 and 3) random operations in the second and last third of training (code)"
     )
-    plain_tail: float = knob(0.0, "last share of training without any augmentation; released run: 1/7", ge=0, lt=1)
+    plain_tail: float = knob(0.0, "last share of training without any augmentation; released run: 1/7", ge=0, le=1)
 
 
 class SAFPConfig(Config):
@@ -59,7 +59,10 @@ class ActCLRConfig(MomentumMethodConfig):
     branches: tuple[Branch, ...] = knob(
         ("mats",), "mats: one motion-adaptive branch (Eq. 7, 8); q, t, m: the released code's three"
     )
-    region: Literal["non_actionlet", "full"] = knob("non_actionlet", "where T_non acts (Table 7)")
+    region: Literal["non_actionlet", "full", "full_noise", "full_mix"] = knob(
+        "non_actionlet",
+        "where T_non acts: beside the actionlet, or everywhere with all, its noise or its mix (Table 7)",
+    )
     adain: Literal["length", "moments", "off"] = knob(
         "length", "style swap: bone lengths (code), mean and deviation (Eq. 6), or none"
     )
@@ -97,17 +100,36 @@ class ActCLR(SkeletonCLR):
     }
     ablations = {
         "T7": {
-            **{f"noise {sd}, {region}": {"view.strong_noise_sd": sd, "region": region}
-               for sd in (0.01, 0.05, 0.1) for region in ("non_actionlet", "full")},
+            **{f"Noise {sd} on {area}": {"view.strong_noise_sd": sd, "region": region}
+               for sd in (0.01, 0.05, 0.1)
+               for area, region in (("Non-Actionlet", "non_actionlet"), ("Full Area", "full_noise"))},
+            "Skeleton Mix on Non-Actionlet": {},
+            "Skeleton Mix on Full Area": {"region": "full_mix"},
         },
         "T8": {
-            "without AdaIN and T_non": {"adain": "off", "mix": False, "view.strong": ()},
-            "without T_non": {"mix": False, "view.strong": ()},
+            "w/o T": {"adain": "off", "mix": False, "view.plain_tail": 1.0},
+            "w/o (AdaIN + T_non)": {"adain": "off", "mix": False, "view.strong": ()},
+            "w/o T_non": {"mix": False, "view.strong": ()},
+            "Full Version": {},
         },
         "T9": {
-            "without SAFP": {"safp.weight": 0.0},
-            "online SAFP": {"safp.weight": 0.0, "safp.online": 1.0},
-            "online and offline SAFP": {"safp.online": 1.0},
+            "w/o SAFP": {"safp.weight": 0.0},
+            "offline w/ SAFP": {},
+            "online w/ SAFP": {"safp.weight": 0.0, "safp.online": 1.0},
+            "online + offline w/ SAFP": {"safp.online": 1.0},
+        },
+        "F3": {
+            "whole": {},
+            "actionlet": {"protocol.features.space": "actionlet"},
+            "non-actionlet": {"protocol.features.space": "non_actionlet"},
+        },
+        "mask": {
+            "ramp": {},
+            "binary": {"actionlet.mode": "binary"},
+            "divided by the clip's maximum": {"actionlet.mode": "relative"},
+            "not averaged over body parts": {"actionlet.smooth": "none"},
+            "average motion of the batch": {"actionlet.anchor": "batch"},
+            "by the online network": {"actionlet.encoder": "online"},
         },
     }  # fmt: skip
 
@@ -206,9 +228,9 @@ class ActCLR(SkeletonCLR):
         shift = int(torch.randint(1, max(len(view) - 1, 2), (), generator=step.generator, device=view.device))
         return style_swap(view, shift, self.context.layout, self.context.stream, self.config.adain)
 
-    def student(self, inside: Tensor, outside: Tensor, mask: Tensor) -> Tensor:
-        """Similarities (N, K) to the queue of the clip that is ``inside`` in the actionlet and ``outside`` elsewhere."""
-        region = mask if self.config.region == "non_actionlet" else torch.zeros_like(mask)
+    def student(self, inside: Tensor, outside: Tensor, mask: Tensor, everywhere: bool) -> Tensor:
+        """Similarities (N, K) to the queue of a clip: ``inside`` in the actionlet, ``outside`` elsewhere or everywhere."""
+        region = torch.zeros_like(mask) if everywhere else mask
         blend = from_storage(resize_time(region, inside.shape[2])[..., None])  # (N, 1, T, V, M)
         maps = self.online.encoder(blend * inside + (1 - blend) * outside)
         return self.safp(maps, mask, self.config.safp.online) @ self.queue.keys.T
@@ -238,14 +260,19 @@ class ActCLR(SkeletonCLR):
         for branch in config.branches:
             if branch == "mats":
                 # Style and mix come after the shared operations, so that inside and outside differ in T_non only.
-                shift_state = step.generator.get_state()
-                inside = self.swapped(x, step)
-                step.generator.set_state(shift_state)
-                scores = self.student(inside, mixed(self.swapped(y, step), late), normal_mask)
+                style_state = step.generator.get_state()
+                inside = self.swapped(y if config.region == "full_noise" else x, step)
+                step.generator.set_state(style_state)
+                outside, mix_state = self.swapped(y, step), step.generator.get_state()
+                outside = mixed(outside, late)
+                if config.region == "full_mix":  # with the same partner and the same joints
+                    step.generator.set_state(mix_state)
+                    inside = mixed(inside, late)
+                scores = self.student(inside, outside, normal_mask, config.region == "full")
             elif branch == "q":
-                scores = self.student(x, y, normal_mask)
+                scores = self.student(x, y, normal_mask, config.region in ("full", "full_noise"))
             elif branch == "t":
-                scores = self.student(style, mixed(style, late), weak_mask)
+                scores = self.student(style, mixed(style, late), weak_mask, config.region in ("full", "full_mix"))
             else:
                 mix = draw_mix(len(style), style.shape[2], layout, False, step.generator)
                 used, replaced = mix.masks(

@@ -77,6 +77,10 @@ class AimCLR(SkeletonCLR):
             "without EADM": {"eadm.on": False},
             "without D3M": {"d3m": False},
             "without NNM": {"nnm.on": False},
+            "without EADM, D3M": {"eadm.on": False, "d3m": False},
+            "without EADM, NNM": {"eadm.on": False, "nnm.on": False},
+            # Without D3M and NNM nothing reads what EADM leaves.
+            "without all three": {"eadm.on": False, "d3m": False, "nnm.on": False},
         }
     }
 

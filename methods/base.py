@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from datasets.layout import Layout
 from encoders.base import Encoder
@@ -78,7 +78,9 @@ class Method(nn.Module, ABC):
         budgets: changes under another budget, e.g. ``{"quick": {"train.epochs": 30}}``.
         tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"train.epochs": 8}}``.
         presets: named variants, asked for as ``name:preset``.
-        ablations: tables of named rows of changes.
+        ablations: tables of named rows of changes, each by itself against the method as it is; a path that begins with
+            ``protocol.`` changes the protocols instead. A row is named as its paper prints it (``leaderboard/published.csv``),
+            and one without changes is the method as it is.
         init_from: method whose finished run (same dataset, stream, seed) this one starts from.
         encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
         imports: starts from weights that ``import-weights`` kept; ``name:preset`` says which.
@@ -132,6 +134,22 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
         """Named scalar losses of one batch of stream views; the trainer minimises their sum."""
+
+    def generate(
+        self, clips: Tensor, noise_levels: Sequence[int], calls: int, generator: Generator
+    ) -> dict[str, Tensor]:
+        """Clips as the method's generative model makes them; nothing for methods without one. Called in evaluation mode.
+
+        Args:
+            clips: (N, C, T, V, M) of the stream; what is generated is conditioned on them.
+            noise_levels: steps of the diffusion from which one prediction is to lead back to a clip.
+            calls: predictions on the way from pure noise to a clip.
+            generator: draws everything.
+
+        Returns:
+            Generated clips (N, C, T, V, M) by the name of how they were made.
+        """
+        return {}
 
     def metrics(self) -> dict[str, Tensor]:
         """Scalars of the last step worth logging (mask shares and the like); never optimised."""

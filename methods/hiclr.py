@@ -80,6 +80,11 @@ def _arrangement(*last: tuple[str, ...], weights: tuple[float, ...]) -> dict[str
     return {"branches": (("BA",), *(("BA", *sets) for sets in last)), "hierarchy.weights": weights}
 
 
+def _direct(*query: str) -> dict[str, object]:
+    sets = ("BA", "NA")
+    return {"branches": ((*sets, *query),), "key_set": sets, "hierarchy.weights": (), "nnm.on": False}
+
+
 class HiCLR(SkeletonCLR):
     """HiCLR."""
 
@@ -96,21 +101,58 @@ class HiCLR(SkeletonCLR):
     presets = {
         "dae": _arrangement(("NA",), ("NA", "DAE"), weights=(0.5, 0.5)),
         "adain": _arrangement(("NA",), ("NA", "ADAIN"), weights=(0.5, 0.5)),
+        # Released settings for DSTA; its mask hides 0.1 there, and 0.2 in some of the authors' runs (hiclr.md 1.4a, 4.1).
+        "transformer": {"train.weight_decay": 5e-4},
     }
     ablations = {
         "arrangement": {
-            "k=1 BA": {**_arrangement(weights=()), "nnm.on": False},
-            "k=2 BA|NA": _arrangement(("NA",), weights=(1.0,)),
-            "k=3 AdaIN": presets["adain"],
-            "k=3 DAE": presets["dae"],
-            "k=4 DAE|Mask": _arrangement(("NA",), ("NA", "DAE"), ("NA", "DAE", "MASK"), weights=(0.5, 0.3, 0.2)),
-            "k=4 DAE|AdaIN": {
+            "k=1, BA": {**_arrangement(weights=()), "nnm.on": False},
+            "k=2, BA,NA": _arrangement(("NA",), weights=(1.0,)),
+            "k=3, BA,NA,Mask": {},
+            "k=3, BA,NA,AdaIN": presets["adain"],
+            "k=3, BA,NA,Drop/Add Edges": presets["dae"],
+            "k=4, BA,NA,Drop/Add Edges,Mask": _arrangement(
+                ("NA",), ("NA", "DAE"), ("NA", "DAE", "MASK"), weights=(0.5, 0.3, 0.2)
+            ),
+            "k=4, BA,NA,Drop/Add Edges,AdaIN": {
                 **_arrangement(("NA",), ("NA", "DAE"), ("NA", "DAE", "ADAIN"), weights=(0.5, 0.3, 0.2)),
                 "adain.statistics": "V",
             },
         },
-        "nnm": {"without NNM": {"nnm.on": False}},
-    }
+        # Directly: plain contrast of two strongly augmented views (hiclr.md 6.2); hierarchically: as in ``arrangement``.
+        "strong": {
+            "NA directly": _direct(),
+            "Mask directly": _direct("MASK"),
+            "Drop/Add Edges directly": _direct("DAE"),
+            "AdaIN directly": {**_direct("ADAIN"), "key_set": ("BA", "NA", "ADAIN")},
+            "NA hierarchically": _arrangement(("NA",), weights=(1.0,)),
+            "Mask hierarchically": {},
+            "Drop/Add Edges hierarchically": presets["dae"],
+            "AdaIN hierarchically": presets["adain"],
+            "two branches, the strong one without a step between": _arrangement(("NA", "MASK"), weights=(0.5,)),
+            "base already normal": {
+                "branches": (("BA", "NA"), ("BA", "NA", "MASK")), "key_set": ("BA", "NA"), "hierarchy.weights": (0.5,),
+            },
+        },
+        "loss": {
+            "KL": {},
+            "cross-entropy": {"hierarchy.form": "ce"},
+            "the first branch teaches all": {"hierarchy.teacher": "base"},
+            "half the weight": {"hierarchy.weights": (0.25, 0.25)},
+            "twice the weight": {"hierarchy.weights": (1.0, 1.0)},
+            "without the hierarchical loss": {"hierarchy.weights": (0.0, 0.0)},
+        },
+        "stop_gradient": {
+            "stopped to the teacher": {},
+            "not stopped": {"hierarchy.stop_gradient": "none"},
+            "stopped to the student": {"hierarchy.stop_gradient": "student"},
+        },
+        "nnm": {
+            "neighbours of all branches": {},
+            "of the first branch": {"nnm.union": "branch0"},
+            "without NNM": {"nnm.on": False},
+        },
+    }  # fmt: skip
 
     def __init__(self, config: HiCLRConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -125,6 +167,8 @@ class HiCLR(SkeletonCLR):
             raise BenchError(
                 f"Unknown augmentation set {', '.join(sorted(unknown))} in hiclr.branches. Known: {', '.join(SETS)}."
             )
+        if hidden := {"MASK", "DAE"} & set(config.key_set):
+            raise BenchError(f"hiclr.key_set: {', '.join(sorted(hidden))} act on branches only. Use BA, NA or ADAIN.")
         if reason := self.supports(config, type(self.encoder)):
             raise BenchError(f"hiclr: {reason}.")
         self.fill = nn.Parameter(torch.zeros(1), requires_grad=config.mask.fill == "learned")
@@ -156,13 +200,17 @@ class HiCLR(SkeletonCLR):
                 views.append(self.augmented(clips, todo, step))
         return tuple(views)
 
+    def restyled(self, view: Tensor, step: Step) -> Tensor:
+        """Skeleton AdaIN with another clip of the batch."""
+        partner = cyclic_partner(len(view), step.generator)
+        return adain(view, partner, self.config.adain.statistics, self.config.adain.skip_absent)
+
     def branch(self, view: Tensor, sets: tuple[str, ...], step: Step) -> Tensor:
         """Embed one branch's view with its strong augmentations."""
         config, generator = self.config, step.generator
         adjacency = None
         if "ADAIN" in sets:
-            partner = cyclic_partner(len(view), generator)
-            view = adain(view, partner, config.adain.statistics, config.adain.skip_absent)
+            view = self.restyled(view, step)
         if "MASK" in sets:
             mask = config.mask
             hidden = draw_mask(
@@ -182,7 +230,7 @@ class HiCLR(SkeletonCLR):
         key_view, *branch_views = views
         # Three separate passes: every branch has its own batch statistics (hiclr.md 3).
         embeddings = [self.branch(v, s, step) for v, s in zip(branch_views, self.config.branches, strict=True)]
-        key = self.key(key_view)
+        key = self.key(self.restyled(key_view, step) if "ADAIN" in self.config.key_set else key_view)
         return hiclr_losses([self.scores(z, key) for z in embeddings], self.config, step.epoch)
 
 

@@ -26,7 +26,11 @@ encoder and untrimmed recordings (``UntrimmedContext``), or stored scores of oth
 class FeatureConfig(BaseConfig):
     """Which features of a frozen method a protocol reads; extracted once and shared by all that ask for the same."""
 
-    space: Literal["encoder", "projector"] = knob("encoder", "pooled encoder output, or the projector's output")
+    space: Literal["encoder", "projector", "joints", "actionlet", "non_actionlet"] = knob(
+        "encoder",
+        "pooled encoder output, the projector's output, the encoder's output with joints kept apart, or encoder output pooled "
+        "inside or outside of the method's actionlets",
+    )
     augment: bool = knob(False, "one random crop + shear per clip (ActCLR's monitor), else the clips as they are")
 
 
@@ -199,7 +203,6 @@ class Protocol(ABC, Generic[ContextT]):
         needs: what it works on, which decides the context it gets; may depend on the config, but not whether it is
             ``untrimmed`` or ``scores``.
         keeps_validation: whether its outcome will hold validation scores.
-        needs_attention: whether it pools by :meth:`methods.base.Method.attention`, which not every method has.
     """
 
     title: ClassVar[str] = ""
@@ -213,10 +216,14 @@ class Protocol(ABC, Generic[ContextT]):
     on_targets: ClassVar[bool] = False
     needs: Needs = "features"
     keeps_validation: bool = False
-    needs_attention: bool = False
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it pools by :meth:`methods.base.Method.attention`, which not every method has."""
+        return self.needs == "features" and self.features().space in ("actionlet", "non_actionlet")
 
     @classmethod
     def version_under(cls, config: Any) -> int:
@@ -226,6 +233,10 @@ class Protocol(ABC, Generic[ContextT]):
     def features(self) -> FeatureConfig:
         """The features it reads."""
         return FeatureConfig()
+
+    def keeps_joints(self) -> bool:
+        """Whether it reads features of every joint, which need an encoder that is ``local``."""
+        return self.needs == "features" and self.features().space == "joints"
 
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """``None``, or the reason why this protocol cannot evaluate that method on that split."""

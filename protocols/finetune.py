@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from datasets.augment import OPERATIONS, AugmentConfig, augment
 from datasets.clips import from_storage, to_storage
+from datasets.resized import ResizedConfig, resized
 from datasets.streams import to_stream
 from encoders.base import Encoder
 from engine.config import BenchError, Config, Overrides, TrainConfig, knob
@@ -54,6 +55,34 @@ class FinetuneConfig(Config):
         0, "linear warm-up, the rate stays the same within an epoch; 5 in HiCLR, hiclr.md 4.3", unit="epochs", ge=0
     )
 
+    head: Literal["pooled", "joints"] = knob(
+        "pooled",
+        "what the classifier sees: features averaged over joints, or every joint's (MAMP): two columns",
+        late=True,
+    )
+    hidden: int = knob(
+        0,
+        "channels of a hidden layer with BatchNorm and ReLU in the classifier, 0 = none; 2,048 in MAMP",
+        late=True,
+        ge=0,
+    )
+    head_dropout: float = knob(0.0, "dropout of what the classifier sees; 0.3 in MAMP", late=True, ge=0, lt=1)
+    encoder_dropout: float | None = knob(
+        None,
+        "dropout of the encoder, its own if none; 0 in HiCLR's transformer; transformers: stochastic depth, 0.3 in MAMP",
+        late=True,
+        ge=0,
+        lt=1,
+    )
+    label_smoothing: float = knob(
+        0.0, "share of the target spread over all classes; 0.1 in MAMP", late=True, ge=0, lt=1
+    )
+    resized: bool = knob(
+        False,
+        "a stretch of the clip at another pace, turned, as in pre-training of masked transformers (MAMP)",
+        late=True,
+    )
+
     @field_validator("augment")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,25 +91,39 @@ class FinetuneConfig(Config):
         return value
 
 
+def _linear(channels_in: int, channels_out: int, generator: Generator) -> nn.Linear:
+    layer = nn.Linear(channels_in, channels_out)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(channels_out, channels_in, generator=generator) * _INIT_STD)
+        layer.bias.zero_()
+    return layer
+
+
 class Classifier(nn.Module):
-    """An encoder with a linear layer on its pooled output.
+    """An encoder with a classifier on its output.
 
     Args:
-        encoder: taken as it is.
+        encoder: taken as it is, but for its dropout.
         classes: number of classes.
-        seed: of the layer's weights, N(0, 0.02) with biases 0.
-        frozen_statistics: keep the encoder in evaluation mode while it is trained.
+        seed: of the classifier's weights, N(0, 0.02) with biases 0.
+        config: ``mode``, ``head``, ``hidden`` and the rates of dropout.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, seed: int, frozen_statistics: bool = False) -> None:
+    def __init__(self, encoder: Encoder, classes: int, seed: int, config: FinetuneConfig) -> None:
         super().__init__()
         self.encoder = encoder
-        self.frozen_statistics = frozen_statistics
-        initial = torch.randn(classes, encoder.dim, generator=Generator().manual_seed(seed)) * _INIT_STD
-        self.layer = nn.Linear(encoder.dim, classes)
-        with torch.no_grad():
-            self.layer.weight.copy_(initial)
-            self.layer.bias.zero_()
+        self.frozen_statistics = config.mode == "eval"
+        self.joints = config.head == "joints"
+        self.width = encoder.dim * (len(encoder.layout) if self.joints else 1)
+        if config.encoder_dropout is not None:
+            encoder.set_dropout(config.encoder_dropout)
+        generator = Generator().manual_seed(seed)
+        self.layer: nn.Module = _linear(config.hidden or self.width, classes, generator)
+        if config.hidden:
+            first = _linear(self.width, config.hidden, generator)
+            self.layer = nn.Sequential(first, nn.BatchNorm1d(config.hidden), nn.ReLU(), self.layer)
+        if config.head_dropout:
+            self.layer = nn.Sequential(nn.Dropout(config.head_dropout), self.layer)
         self.to(next(encoder.parameters()).device)
 
     def train(self, mode: bool = True) -> Classifier:
@@ -92,7 +135,8 @@ class Classifier(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (N, classes) of stream clips (N, C, T, V, M)."""
-        logits: Tensor = self.layer(self.encoder.pool(self.encoder(clips)))
+        maps = self.encoder(clips)
+        logits: Tensor = self.layer(self.encoder.pool_joints(maps) if self.joints else self.encoder.pool(maps))
         return logits
 
     @torch.no_grad()
@@ -147,6 +191,25 @@ class Finetune(Protocol[EncoderContext]):
             "train.milestones": (34, 54),
             "warmup_epochs": 5,
             "augment": ("crop", "shear"),
+            "encoder_dropout": 0.0,
+        },
+        "mamp": {
+            "train.epochs": 100,
+            "train.batch": 48,
+            "train.optimiser": "adamw",
+            "train.lr": 3e-4,
+            "train.lr_end": 1e-5,
+            "train.weight_decay": 0.05,
+            "train.decay_vectors": False,
+            "train.schedule": "cosine",
+            "train.warmup_share": 0.05,
+            "layer_decay": 0.8,
+            "head": "joints",
+            "hidden": 2048,
+            "head_dropout": 0.3,
+            "encoder_dropout": 0.3,
+            "label_smoothing": 0.1,
+            "resized": True,
         },
     }
     needs: Needs = "encoder"
@@ -155,6 +218,10 @@ class Finetune(Protocol[EncoderContext]):
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """Raw coordinates have nothing to train."""
         return "raw coordinates have no weights to train" if method == "raw" else None
+
+    def keeps_joints(self) -> bool:
+        """With the head of that name."""
+        return self.config.head == "joints" if self.needs == "encoder" else super().keeps_joints()
 
     def passes(self, train_clips: int, test_clips: int) -> float:
         """Three passes per training clip and epoch, and the test clips at every fifth epoch and the last one."""
@@ -168,19 +235,24 @@ class Finetune(Protocol[EncoderContext]):
     def train(self, context: EncoderContext, full_length: bool) -> Outcome:
         """Train one network; see :class:`protocols.base.NetworkTraining` for the length of an epoch."""
         config = self.config
-        network = Classifier(context.encoder, context.classes, context.seed, config.mode == "eval")
+        network = Classifier(context.encoder, context.classes, context.seed, config)
 
         def stream(clips: Tensor) -> Tensor:
             return to_stream(clips, context.stream, context.layout)
 
         test = stream(context.test_clips)
-        stored = to_storage(context.clips if config.augment else stream(context.clips))
+        changes = bool(config.augment) or config.resized
+        stored = to_storage(context.clips if changes else stream(context.clips))
 
         def losses(index: Tensor, generator: Generator) -> dict[str, Tensor]:
             batch = from_storage(stored.index_select(0, index))
+            if config.resized:
+                batch = resized(batch, ResizedConfig(), generator)
             if config.augment:
-                batch = stream(augment(batch, config.augment, config.strength, context.layout, generator))
-            return {"cross_entropy": functional.cross_entropy(network(batch), context.labels[index])}
+                batch = augment(batch, config.augment, config.strength, context.layout, generator)
+            logits = network(stream(batch) if changes else batch)
+            target = context.labels[index]
+            return {"cross_entropy": functional.cross_entropy(logits, target, label_smoothing=config.label_smoothing)}
 
         def scores() -> Tensor:
             return network.scores(test)
@@ -196,7 +268,7 @@ class Finetune(Protocol[EncoderContext]):
                 warmup_epochs=config.warmup_epochs,
             )
         )
-        return Outcome(final, facts=self._facts())
+        return Outcome(final, facts=self._facts() | {"feature_dim": network.width})
 
     def _facts(self) -> dict[str, Any]:
         train = self.config.train

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config, Overrides, knob
-from protocols.base import EvalContext, Outcome, Protocol
+from protocols.base import EvalContext, FeatureConfig, Outcome, Protocol
 from protocols.descent import Descent, Gradient, Report, falling
 
 _REPORT_EVERY = 5
@@ -43,7 +43,12 @@ class LinearConfig(Config):
     batch: int = knob(128, "features per step", ge=1)
     drop_last: bool = knob(False, "drop the last incomplete batch, unless it is the only one")
     standardise: bool = knob(True, "zero mean and unit variance by the statistics of the training features")
+    features: FeatureConfig = knob(FeatureConfig(), "features classified", late=True)
     init_std: float = knob(0.02, "standard deviation of the initial weights, biases 0; aimclr.md 5.2", ge=0)
+
+
+_AIMCLR = {"lr": 3.0, "weight_decay": 0.0, "standardise": False, "drop_last": True}
+_MAMP = {"lr": 0.1, "weight_decay": 0.0, "batch": 256, "schedule": "cosine", "init_std": 0.01}
 
 
 class Linear(Protocol[EvalContext]):
@@ -53,6 +58,9 @@ class Linear(Protocol[EvalContext]):
     lower loss there) is trained again on all of train, and its last epoch counts. ``linear:aimclr`` and
     ``linear:actclr`` are the papers' own recipes: raw features, one setting, no choice. ``linear:mamp`` is that of the masked
     transformers: standardised features in the place of its BatchNorm, and none of its augmentation, since features are cached.
+
+    ``linear:joints`` and ``linear:macdiff`` are the headline and MAMP's recipe on features that keep joints apart, 25 times
+    as many: columns of their own, not to be compared with the others (igm.md 3).
     """
 
     title: ClassVar[str] = "linear classifier on frozen features, grid chosen on validation"
@@ -60,15 +68,28 @@ class Linear(Protocol[EvalContext]):
     aliases: ClassVar[tuple[str, ...]] = ("probe",)
     Config: ClassVar[type[Config]] = LinearConfig
     presets: ClassVar[Mapping[str, Overrides]] = {
-        "aimclr": {"lr": 3.0, "weight_decay": 0.0, "standardise": False, "drop_last": True},
+        "aimclr": _AIMCLR,
         "actclr": {"lr": 24.0, "weight_decay": 0.0, "standardise": False, "batch": 1024},
-        "mamp": {"lr": 0.1, "weight_decay": 0.0, "batch": 256, "schedule": "cosine", "init_std": 0.01},
+        "hiclr-transformer": {**_AIMCLR, "milestones": (30, 80)},
+        "mamp": _MAMP,
+        "joints": {"features.space": "joints"},
+        "macdiff": {**_MAMP, "features.space": "joints"},
     }
     config: LinearConfig
 
     def __init__(self, config: LinearConfig) -> None:
         super().__init__(config)
         self.keeps_validation = len(config.lr) * len(config.weight_decay) > 1
+
+    def features(self) -> FeatureConfig:
+        """Pooled encoder output by default."""
+        return self.config.features
+
+    def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
+        """Projector features need a projector."""
+        if self.config.features.space == "projector" and not has_projector:
+            return f"{method} has no projector"
+        return None
 
     def run(self, context: EvalContext) -> Outcome:
         """Choose, train on all of train, and score the test features with the last epoch's weights."""

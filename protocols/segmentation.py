@@ -76,9 +76,10 @@ class Segmentation(Protocol[UntrimmedContext]):
     on_targets = True
     config: SegmentationConfig
 
-    def __init__(self, config: SegmentationConfig) -> None:
-        super().__init__(config)
-        self.needs_attention = config.pooling == "safp"
+    @property
+    def needs_attention(self) -> bool:
+        """For pooling by actionlets."""
+        return self.config.pooling == "safp"
 
     def passes(self, train_clips: int, test_clips: int) -> float:
         """Windows, of which there is one per stride."""

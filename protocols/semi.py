@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from engine.config import Config, Overrides, TrainConfig, knob
-from protocols.base import EncoderContext, EvalContext, Outcome
+from protocols.base import EncoderContext, EvalContext, FeatureConfig, Outcome
 from protocols.finetune import PUBLISHED, QUICK, Finetune, FinetuneConfig
 from protocols.linear import Linear, LinearConfig
 
@@ -56,6 +56,7 @@ class Semi(Finetune):
         **{str(percent): {"percent": percent} for percent in (1, 2, 5, 20)},
         "linear": {"frozen": True},
         "random": {"stratified": False},
+        "mamp": {**Finetune.presets["mamp"], "stratified": False, "epoch": "labelled"},
     }
     config: SemiConfig
 
@@ -66,7 +67,13 @@ class Semi(Finetune):
 
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """Raw coordinates have no weights to train, but may stand in for a frozen encoder."""
-        return None if self.config.frozen else super().supports(method, has_projector, train_clips)
+        if self.config.frozen:
+            return Linear(self.config.linear).supports(method, has_projector, train_clips)
+        return super().supports(method, has_projector, train_clips)
+
+    def features(self) -> FeatureConfig:
+        """What the classifier of a frozen encoder reads."""
+        return self.config.linear.features
 
     def passes(self, train_clips: int, test_clips: int) -> float:
         """As fine-tuning, draw by draw."""

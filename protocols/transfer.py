@@ -78,6 +78,10 @@ class Transfer(Protocol[Any]):
         """The features of the target that ``linear`` reads."""
         return self.part.features()
 
+    def keeps_joints(self) -> bool:
+        """See :meth:`Protocol.keeps_joints`."""
+        return self.part.keeps_joints()
+
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """What the protocol on the target supports."""
         return self.part.supports(method, has_projector, train_clips)

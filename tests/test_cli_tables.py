@@ -40,6 +40,48 @@ def test_without_the_data_a_table_says_so(cli, tmp_path) -> None:
     assert "86.7" in cli("table", "actclr.t1", "--render").output
 
 
+TINY_ROWS = ("--protocols", "knn,linear", *TINY[:4], *TINY[6:])
+
+
+def test_an_ablation_is_planned_run_and_rendered(cli, tmp_path) -> None:
+    command = "--ablate", f"{PLUGINS}:TinyCLR.scale=1,2,3", "--seeds", "0,1", *TINY_ROWS
+    # 2 seeds of 3 different rows (the default is one of them), 4 stages each.
+    assert "24 stages to do, 0 done" in cli(*command, "--plan").output
+    output = cli(*command).output
+    frame = pd.read_csv(tmp_path / "results" / "ablations" / "tinyclr.scale.csv")
+    assert frame.row.unique().tolist() == ["full", "scale=1", "scale=2", "scale=3"]
+    assert set(frame.protocol) == {"knn", "linear"}
+    assert (frame.n == 2).all()
+    rows = frame[frame.row == "scale=3"]
+    assert (rows.delta == (rows["mean"].to_numpy() - frame[frame.full]["mean"].to_numpy()).round(4)).all()
+    assert "same runs" in output
+    assert "Variant" in output
+    assert "Nothing to do: every stage of this command is done." in cli(*command).output
+
+
+def test_ablations_are_listed_and_described(cli) -> None:
+    output = cli("--ablate", "list").output
+    assert all(
+        text in output for text in ("actclr.t7", "Skeleton Mix on Full Area", "hiclr.arrangement", "aimclr.recipe")
+    )
+    assert "Ablation T9" in cli("describe", "actclr").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--ablate", "actclr.t7", "--methods", "actclr"),
+            r"Error: --ablate names its method itself: leave out --methods",
+        ),
+        (("--ablate", "actclr.t11"), r"Error: Unknown ablation of actclr 't11'"),
+        (("--ablate", "hiclr.mask.rato=0.1", "--plan"), r"Error: Unknown setting 'hiclr\.mask\.rato'\. Did you mean"),
+    ],
+)
+def test_mistakes_about_ablations_are_named(cli, arguments, message) -> None:
+    assert re.search(message, cli(*arguments, code=2).output)
+
+
 def test_the_list_shows_every_table(cli) -> None:
     output = cli("table", "list").output
     assert all(name in output for name in TABLES)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoders.dropout import Dropout
+from encoders.dropout import Dropout, DropPath
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
@@ -60,3 +60,13 @@ def test_follows_the_global_seed() -> None:
 def test_does_nothing_when_evaluated_or_off(module: Dropout) -> None:
     x = torch.randn(10)
     assert torch.equal(module(x), x)
+
+
+def test_a_branch_is_left_out_for_whole_samples() -> None:
+    layer = DropPath(0.25).train()
+    out = layer(torch.ones(4000, 3, 2))
+    kept = out[:, 0, 0] > 0
+    assert torch.equal(out, kept[:, None, None] * torch.full((4000, 3, 2), 1 / 0.75))
+    assert abs(kept.float().mean() - 0.75) < 0.03
+    assert torch.equal(layer.eval()(out), out)
+    assert torch.equal(DropPath(0.0).train()(out), out)

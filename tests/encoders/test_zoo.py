@@ -66,6 +66,40 @@ def test_shapes(name: str, layout: Layout, frames: int, persons: int) -> None:
         torch.testing.assert_close(encoder.pool(maps, weights), encoder.pool(maps), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("absent", ["keep", "skip"])
+def test_features_of_every_joint_average_to_the_pooled_ones(name: str, absent: str) -> None:
+    encoder = build(name, absent=absent).eval()
+    x = clips().clone()
+    x[0, ..., 1] = 0
+    with torch.no_grad():
+        maps = encoder(x)
+        joints = encoder.pool_joints(maps)
+    assert joints.shape == (3, 20 * encoder.dim)
+    own = joints.view(3, 20, encoder.dim)
+    present = [0] if absent == "skip" else [0, 1]
+    torch.testing.assert_close(own[0, 7], maps[0, present][..., 7].mean(dim=(0, 2)))
+    torch.testing.assert_close(own.mean(dim=1), encoder.pool(maps))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_dropout_can_be_set_where_there_is_some(name: str) -> None:
+    encoder = build(name)
+    encoder.set_dropout(0.0)
+    if name in ("bigru", "ctrgcn"):
+        with pytest.raises(BenchError, match=r"has no dropout whose rate could be 0\.3"):
+            encoder.set_dropout(0.3)
+        return
+    quiet, state = features(encoder.train(), clips()), encoder.state_dict()
+    torch.testing.assert_close(features(encoder, clips()), quiet)
+    encoder.set_dropout(0.3)
+    assert not torch.allclose(features(encoder, clips()), quiet, rtol=1e-3)
+    assert encoder.state_dict().keys() == state.keys()
+    rates = [layer.p for layer in encoder.dropouts()]
+    expected = {"stgcn": [0.3] * 9, "dsta": [0.3] * 8, "skeleton_transformer": [0.0, 0.3]}
+    assert rates == expected[name]
+
+
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("frames", [7, 24])
 def test_clips_of_another_length_than_it_was_built_for(name: str, frames: int) -> None:

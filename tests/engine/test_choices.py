@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine.choices import Settings, assign, choose, parse_name, parse_sets
-from engine.config import BenchError
-from engine.registry import locate
+from engine.config import BenchError, Config, digest, identifying, knob
+from engine.registry import locate, scan
 
 PLUGINS = Path(__file__).parent / "plugins" / "tiny.py"
 TINY = locate("methods", f"{PLUGINS}:TinyCLR")
@@ -134,3 +134,45 @@ def test_a_plugin_that_takes_no_part_is_refused():
     ):
         with pytest.raises(BenchError, match=rf"--set {name}\.x=1: {name} takes no part in this run; .*{option}"):
             assign([(name, "x", "1")], [TINY, locate("protocols", "fusion")][: 1 + (name != "ensemble")])
+
+
+def test_none_is_a_word_where_a_setting_knows_it_and_nothing_elsewhere():
+    def resolved(name, changes):
+        return choose(locate("methods", name), "", Settings("paper", "full", (), {name: changes})).config
+
+    assert resolved("hiclr", {"hierarchy.stop_gradient": "none"}).hierarchy.stop_gradient == "none"
+    assert resolved("actclr", {"distill.topk": "none"}).distill.topk is None
+
+
+def test_a_knob_that_came_later_leaves_the_keys_of_runs_without_it():
+    class Before(Config):
+        lr: float = knob(0.1, "rate")
+
+    class Inner(Before):
+        end: float = knob(0.0, "came later", late=True)
+
+    class Outer(Config):
+        inner: Inner = knob(Inner(end=0.5), "part")
+        view: Inner = knob(Inner(), "another part, came later", late=True)
+
+    assert identifying(Inner()) == identifying(Before()) == {"lr": 0.1}
+    assert identifying(Inner(end=0.2)) == {"lr": 0.1, "end": 0.2}
+    # What counts is the default of the knob itself, not that of the config around it.
+    assert identifying(Outer()) == {"inner": {"lr": 0.1, "end": 0.5}}
+    assert identifying(Outer(inner=Inner(), view=Inner(lr=1.0))) == {"inner": {"lr": 0.1}, "view": {"lr": 1.0}}
+
+
+PUBLISHED = {
+    "aimclr": "f2c4c79544f0b062", "actclr": "fd19bfae2a8d7461", "hiclr": "2c89fa02f39f4505", "knn": "040bab98fd3afc4e",
+    "linear": "ff742ac98b550d95", "finetune": "849f6f63c3f209de", "semi": "3bbee8273049c478",
+    "transfer": "a22116b5a2267503", "stgcn": "c67bce5f88534e26",
+}  # fmt: skip
+"""Digests of identities from before any knob came later."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings_keep_their_keys(name):
+    """A change here voids every finished run with this plug-in."""
+    kind = next(kind for kind in ("methods", "protocols", "encoders") if name in scan(kind))
+    identity_of = choose(locate(kind, name), "", Settings("paper", "full", (), {})).identity
+    assert digest(identity_of) == PUBLISHED[name]

@@ -22,6 +22,7 @@ from engine.train import (
     batches,
     fit,
     learning_rate,
+    optimiser,
     pretrain,
     recalibrate,
     seed_of,
@@ -64,6 +65,42 @@ def test_cosine_schedule_with_warm_up() -> None:
     assert rates[60] == pytest.approx(0.5)
     assert rates[-1] < 0.001
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_schedule_of_the_masked_transformers() -> None:
+    """igm.md 4: from 0 to 1e-3 over 20 of 400 epochs, then along a cosine to 5e-4."""
+    config = TrainConfig(schedule="cosine", lr=1e-3, lr_end=5e-4, warmup_share=0.05)
+    rates = [learning_rate(config, 1, step, 4000) for step in range(4000)]
+    assert rates[:200] == pytest.approx([1e-3 * i / 200 for i in range(1, 201)])
+    assert rates[200] == pytest.approx(1e-3)
+    assert rates[2100] == pytest.approx(7.5e-4)
+    assert rates[-1] == pytest.approx(5e-4, rel=1e-5)
+
+
+def test_vectors_may_be_spared_the_weight_decay() -> None:
+    """Without gradients AdamW shrinks a decayed weight by lr * decay in every step, and leaves the others."""
+
+    class Still(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix, self.vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+        def losses(self, index: Tensor, step: Step) -> dict[str, Tensor]:
+            return {"none": 0 * (self.matrix.sum() + self.vector.sum())}
+
+    for spared, left in ((True, 1.0), (False, 0.95)):
+        network = Still()
+        config = TrainConfig(
+            epochs=1, batch=4, optimiser="adamw", lr=0.1, weight_decay=0.5, decay_vectors=not spared, beta2=0.95
+        )
+        fit(Training(network, config, 4, network.losses, torch.device("cpu")), seed=0)
+        torch.testing.assert_close(network.matrix.data, torch.full((2, 2), 0.95))
+        torch.testing.assert_close(network.vector.data, torch.full((2,), left))
+
+
+def test_the_second_beta_is_adamws() -> None:
+    optim, _ = optimiser(Sum(), TrainConfig(optimiser="adamw", beta2=0.95), lambda name: 1.0)
+    assert [group["betas"] for group in optim.param_groups] == [(0.9, 0.95)]
 
 
 def test_warm_up_by_epochs() -> None:

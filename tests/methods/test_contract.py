@@ -15,11 +15,14 @@ from datasets.mixing import Mix
 from datasets.streams import STREAMS, to_stream
 from encoders.base import Encoder
 from encoders.coordinates import Coordinates
-from engine.config import BenchError, Config, resolve
+from engine.config import BenchError, Config, known_keys, resolve
 from engine.registry import find, names
 from methods.base import Context, Method, Step
 
-TINY: Mapping[str, Any] = {"moco.queue": 12, "moco.dim": 8}
+TINY: Mapping[str, Any] = {
+    "moco.queue": 12, "moco.dim": 8, "generator.dim": 16, "generator.depth": 1, "generator.heads": 2,
+    "decoder.dim": 16, "decoder.blocks": 1, "decoder.heads": 2,
+}  # fmt: skip
 COCO17 = Layout.from_parents(
     "coco17",
     (
@@ -41,6 +44,12 @@ ENCODERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def tiny(name: str) -> Mapping[str, Any]:
+    """Settings that make a method small, as far as it has them."""
+    known = known_keys(find("methods", name).Config)
+    return {key: value for key, value in TINY.items() if key in known}
+
+
 def build(
     name: str,
     overrides: Mapping[str, Any],
@@ -60,8 +69,7 @@ def build(
 
     mean = clips(layout, persons).mean(dim=0)
     context = Context(make_encoder, layout, stream, 20, persons, 10, mean)
-    tiny = TINY if "moco" in cls.Config.model_fields else {}
-    method: Method = cls(resolve(cls.Config, tiny, overrides), context)
+    method: Method = cls(resolve(cls.Config, tiny(name), overrides), context)
     return method.train()
 
 
@@ -97,16 +105,19 @@ def test_losses_are_finite_and_reach_the_encoder(name: str, layout: Layout, pers
     trainable_targets = [p for n, p in method.named_parameters() if n.startswith("target.") and p.requires_grad]
     assert not trainable_targets
     method.after_step(step())
-    assert any(not torch.equal(value, method.state_dict()[key]) for key, value in before.items())  # its BatchNorm moved
+    moved = any(not torch.equal(value, method.state_dict()[key]) for key, value in before.items())
+    assert moved or not before  # the BatchNorm of a momentum copy
     for value in method.metrics().values():
         assert torch.isfinite(value)
 
 
 @pytest.mark.parametrize("name", [*TRAINED, "random"])
 @pytest.mark.parametrize("encoder", [name for name in names("encoders") if name != "coordinates"])
-def test_every_encoder_or_a_reason(name: str, encoder: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_every_encoder_or_a_reason(name: str, encoder: str, precision: str) -> None:
+    """A pair of method and encoder trains two steps, or the method says why it cannot."""
     cls = find("methods", name)
-    config = resolve(cls.Config, TINY if "moco" in cls.Config.model_fields else {})
+    config = resolve(cls.Config, tiny(name))
     reason = cls.supports(config, find("encoders", encoder))
     assert (reason is None) == (encoder != "bigru" or name in ("skeletonclr", "hiclr", "random")), reason
     if reason:
@@ -116,12 +127,35 @@ def test_every_encoder_or_a_reason(name: str, encoder: str) -> None:
     if name == "random":
         assert method.encoder.pool(method.encoder(clips(NTU25, 2))).shape == (5, method.encoder.dim)
         return
-    losses = losses_of(method)
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    torch.stack(list(losses.values())).sum().backward()
-    gradients = [p.grad for p in method.encoder.parameters() if p.grad is not None]
-    assert all(torch.isfinite(g).all() for g in gradients)
-    assert sum(float(g.abs().sum()) for g in gradients) > 0
+    for module in method.modules():
+        if isinstance(module, Encoder):
+            module.precision = precision
+    optimiser = torch.optim.AdamW(method.parameters(), 1e-3)
+    for _ in range(2):
+        before = [p.detach().clone() for p in method.encoder.parameters()]
+        losses = losses_of(method)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        gradients = [p.grad for p in method.encoder.parameters() if p.grad is not None]
+        assert all(torch.isfinite(g).all() for g in gradients)
+        optimiser.step()
+        method.after_step(step())
+        assert all(torch.isfinite(p).all() for p in method.parameters())
+        assert any(not torch.equal(p, old) for p, old in zip(method.encoder.parameters(), before, strict=True))
+    assert all(torch.isfinite(value) for value in method.metrics().values())
+
+
+@pytest.mark.parametrize("encoder", [name for name in names("encoders") if name not in ("coordinates", "bigru")])
+def test_actionlets_have_the_resolution_of_the_maps(encoder: str) -> None:
+    method = build("actclr", {"actionlet.mode": "relative"}, encoder=encoder).eval()
+    with torch.no_grad():
+        maps = method.encoder(clips(NTU25, 2))
+        mask = method.attention(maps)
+    assert mask is not None
+    assert mask.shape == (5, 2, -(-20 // method.encoder.temporal_stride), 25)
+    assert mask.std(dim=2).max() > 0  # it tells moments apart
+    assert mask.std(dim=3).max() > 0  # and joints
 
 
 def test_bigru_runs_aimclr_without_its_drop() -> None:
@@ -180,7 +214,9 @@ def tables() -> list[Any]:
         ):
             rows += [pytest.param(name, changes, id=f"{name}-{kind}-{row}") for row, changes in table.items()]
         for title, table in cls.ablations.items():
-            rows += [pytest.param(name, changes, id=f"{name}-{title}-{row}") for row, changes in table.items()]
+            for row, changes in table.items():
+                own = {path: value for path, value in changes.items() if not path.startswith("protocol.")}
+                rows += [pytest.param(name, own, id=f"{name}-{title}-{row}")]
     return rows
 
 
@@ -188,7 +224,7 @@ def tables() -> list[Any]:
 @pytest.mark.parametrize("epoch", [1, 250])
 def test_every_declared_variant_runs(name: str, changes: Mapping[str, Any], epoch: int) -> None:
     """Recipes, budgets, presets and ablation rows are valid settings and give finite losses in both phases."""
-    losses = losses_of(build(name, {**changes, **TINY}), epoch)
+    losses = losses_of(build(name, {**changes, **tiny(name)}), epoch)
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
@@ -237,6 +273,67 @@ def test_aimclr_components_can_be_switched() -> None:
     assert without["d3m"].item() != full["d3m"].item()
     mined, plain = losses_of(build("aimclr", {}), 151), losses_of(build("aimclr", {"nnm.on": False}), 151)
     assert mined["nce"].item() < plain["nce"].item()
+
+
+@pytest.mark.parametrize("inside", [0.0, 1.0], ids=["no actionlet", "all actionlet"])
+def test_where_the_non_actionlet_transformation_acts(inside: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions by what the student sees of T_non where masks are all 0 or all 1 (ActCLR Table 7)."""
+    seen: dict[tuple[str, bool], Tensor] = {}
+    for region in ("non_actionlet", "full", "full_noise", "full_mix"):
+        for mix in (True, False):
+            method = build("actclr", {"region": region, "mix": mix, "adain": "off"})
+            mask = torch.full((5, 2, 5, 25), inside)
+            monkeypatch.setattr("methods.actclr.difference_activation", lambda *of, mask=mask: mask)
+            online, given = method.online.encoder, []
+            monkeypatch.setattr(
+                online, "forward", lambda x, *of, given=given, run=online.forward: given.append(x) or run(x, *of)
+            )
+            losses_of(method)
+            seen[region, mix] = next(x for x in given[::-1] if len(x) == 5)
+    plain, everywhere = ("non_actionlet", True), ("full", True)
+
+    def same(one: tuple[str, bool], other: tuple[str, bool]) -> bool:
+        return torch.allclose(seen[one], seen[other])
+
+    if not inside:  # nothing is an actionlet, so T_non acts everywhere in any case
+        assert all(same(everywhere, (region, True)) for region, _ in seen)
+        return
+    assert not same(plain, everywhere)
+    assert same(plain, ("non_actionlet", False))  # the mix stays outside
+    assert same(("full_noise", True), ("full", False))  # all noise, no mix
+    assert not same(("full_noise", True), plain)
+    assert same(("full_mix", False), plain)  # no noise, and the mix is off
+    assert not same(("full_mix", True), plain)
+    assert not same(("full_mix", True), everywhere)  # all mix, no noise
+
+
+@pytest.mark.parametrize("name", ["actclr", "aimclr"])
+def test_features_inside_and_outside_of_actionlets(name: str) -> None:
+    from engine.work import pooled
+
+    method = build(name, {"actionlet.mode": "binary"} if name == "actclr" else {}).eval()
+    with torch.no_grad():
+        maps = method.encoder(clips(NTU25, 2))
+        assert torch.equal(pooled(method, maps, "encoder"), method.encoder.pool(maps))  # type: ignore[arg-type]
+        inside, outside = pooled(method, maps, "actionlet"), pooled(method, maps, "non_actionlet")
+        if name == "aimclr":
+            assert inside is outside is None
+            return
+        weights = method.attention(maps)
+        assert weights is not None
+        assert inside is not None
+        assert outside is not None
+        for i in range(len(maps)):
+            for features, keep in ((inside, weights[i] > 0.5), (outside, weights[i] < 0.5)):
+                persons = [maps[i, m][:, keep[m]].sum(dim=1) / (keep[m].sum() + 1e-5) for m in range(maps.shape[1])]
+                torch.testing.assert_close(features[i], torch.stack(persons).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_hiclr_keys_can_be_restyled_and_nothing_else() -> None:
+    plain = losses_of(build("hiclr", {}))
+    assert losses_of(build("hiclr", {"key_set": ["BA", "ADAIN"]}))["nce"].item() != plain["nce"].item()
+    with pytest.raises(BenchError, match=r"hiclr\.key_set: DAE, MASK act on branches only"):
+        build("hiclr", {"key_set": ["BA", "MASK", "DAE"]})
 
 
 @pytest.mark.parametrize("anchor", ["dataset", "batch"])

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from datasets.clips import from_storage
-from datasets.layout import Layout
+from datasets.layout import NTU25, Layout
 from encoders.base import Encoder
 from engine.config import BenchError, Config, resolve
 from protocols.base import EncoderContext, NetworkTraining
@@ -101,13 +101,13 @@ def test_scores_do_not_depend_on_order_or_chunks_of_the_test_clips(context) -> N
     whole = Finetune(config()).run(context(train, test)).scores
     order = torch.randperm(40)
     torch.testing.assert_close(Finetune(config()).run(context(train, test[order])).scores, whole[order])
-    network = Classifier(Small(), CLASSES, 0)
+    network = Classifier(Small(), CLASSES, 0, FinetuneConfig())
     for batch in (1, 7, 40):
         torch.testing.assert_close(network.scores(test, batch), network.scores(test))
 
 
 def test_scoring_leaves_the_network_as_it_was() -> None:
-    network = Classifier(Small(), CLASSES, 0).train()
+    network = Classifier(Small(), CLASSES, 0, FinetuneConfig()).train()
     network.encoder.precision = "bf16"
     before = {name: value.clone() for name, value in network.state_dict().items()}
     scores = network.scores(clips(20)[0])
@@ -194,3 +194,53 @@ def test_published_settings_and_refusals() -> None:
         resolve(FinetuneConfig, {"augment": ["sheer"]}, owner="finetune")
     assert Finetune(full).supports("raw", False, 100) == "raw coordinates have no weights to train"
     assert Finetune(full).supports("aimclr", True, 100) is None
+
+
+def test_head_of_every_joint() -> None:
+    """igm.md 4: dropout, every joint's features, 2,048 channels with BatchNorm and ReLU; 13.24 million parameters."""
+    published = resolve(FinetuneConfig, Finetune.presets["mamp"])
+    encoder = Small()
+    encoder.dim, encoder.layout = 256, NTU25
+    network = Classifier(encoder, 60, 0, published)
+    assert network.width == 6_400
+    assert sum(p.numel() for p in network.layer.parameters()) == 13_236_284
+    assert [type(part).__name__ for part in network.layer] == ["Dropout", "Sequential"]
+    assert encoder.dropout.p == published.encoder_dropout == 0.3
+    assert Finetune(published).keeps_joints()
+    assert not Finetune(FinetuneConfig()).keeps_joints()
+
+
+def test_the_head_of_joints_sees_which_joint_it_is(context) -> None:
+    """Two classes with the same features on average: one hand or the other is out."""
+    labels = torch.arange(40) % 2
+    stored = 0.05 * torch.randn(40, 1, 8, 4, 3, generator=Generator().manual_seed(0))
+    stored[torch.arange(40), 0, :, 2 + labels] += 1.0
+    train = from_storage(stored), labels
+    accuracy = {}
+    for head in ("pooled", "joints"):
+        changes = {"head": head, "encoder_dropout": 0.0, "train.epochs": 10, "train.batch": 10}
+        outcome = Finetune(config(**changes)).run(context(train, train[0]))
+        accuracy[head] = (outcome.scores.argmax(1) == labels).float().mean().item()
+        assert outcome.facts["feature_dim"] == (24 if head == "joints" else 6)
+    assert accuracy["joints"] == 1.0
+    assert accuracy["pooled"] < 0.9
+
+
+def test_what_finetuning_changes_beside_the_head(context) -> None:
+    """Smoothed labels, stretched and turned clips, and HiCLR's transformer without dropout."""
+    seen: dict[str, float] = {}
+
+    def first_loss(name: str, **changes: object) -> None:
+        def order(asked: NetworkTraining) -> None:
+            losses = asked.losses(torch.arange(6), Generator().manual_seed(0))
+            seen[name] = losses["cross_entropy"].item()
+
+        given = replace(context(clips(6), clips(3, 1)[0]), encoder=Small().eval(), train=order)
+        torch.manual_seed(0)
+        Finetune(config(encoder_dropout=0.0, **changes)).run(given)
+
+    first_loss("plain")
+    first_loss("smooth", label_smoothing=0.1)
+    first_loss("resized", resized=True)
+    assert len(set(seen.values())) == 3
+    assert resolve(FinetuneConfig, Finetune.presets["hiclr-transformer"]).encoder_dropout == 0.0

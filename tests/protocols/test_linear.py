@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from engine.choices import Settings, choose
 from engine.config import BenchError, resolve
+from engine.registry import locate
+from protocols.base import FeatureConfig
 from protocols.linear import Linear, LinearConfig, Scale, train
 
 
@@ -155,3 +158,22 @@ def test_published_recipes() -> None:
 def test_an_empty_grid_is_refused() -> None:
     with pytest.raises(BenchError, match="lr"):
         resolve(LinearConfig, {"lr": []}, owner="linear")
+
+
+def test_the_two_heads_are_columns_of_their_own() -> None:
+    """igm.md 3: 256 pooled features or 6,400 of all joints are never compared."""
+    protocol = locate("protocols", "linear")
+    labels = {}
+    for preset, head in (("", "encoder"), ("joints", "joints"), ("mamp", "encoder"), ("macdiff", "joints")):
+        choice = choose(protocol, preset, Settings("paper", "full", (), {}))
+        linear = Linear(choice.config)
+        assert linear.features().space == head
+        assert linear.keeps_joints() == (head == "joints")
+        labels[choice.label] = choice.config
+    changed = choose(protocol, "", Settings("paper", "full", (), {"linear": {"features.space": "joints"}}))
+    labels[changed.label] = changed.config
+    assert list(labels) == ["linear", "linear:joints", "linear:mamp", "linear:macdiff", "linear[features.space=joints]"]
+    assert labels["linear:macdiff"] == labels["linear:mamp"].model_copy(
+        update={"features": FeatureConfig(space="joints")}
+    )
+    assert labels["linear:joints"] == labels["linear"].model_copy(update={"features": FeatureConfig(space="joints")})

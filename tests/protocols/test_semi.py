@@ -53,9 +53,16 @@ def test_draws_are_fixed_by_the_split_and_nested() -> None:
 def test_presets_are_the_variants_of_the_definition() -> None:
     configs = {name: resolve(SemiConfig, table) for name, table in Semi.presets.items()}
     assert {name: c.percent for name, c in configs.items()} == {
-        "1": 1, "2": 2, "5": 5, "20": 20, "linear": 10, "random": 10,
+        "1": 1, "2": 2, "5": 5, "20": 20, "linear": 10, "random": 10, "mamp": 10,
     }  # fmt: skip
     assert (configs["linear"].frozen, configs["random"].stratified) == (True, False)
+    assert (configs["mamp"].head, configs["mamp"].stratified, configs["mamp"].epoch) == ("joints", False, "labelled")
+    frozen = {
+        space: Semi(resolve(SemiConfig, {"frozen": True, "linear.features.space": space}))
+        for space in ("encoder", "joints")
+    }
+    assert [protocol.features().space for protocol in frozen.values()] == ["encoder", "joints"]
+    assert [protocol.keeps_joints() for protocol in frozen.values()] == [False, True]
     full = SemiConfig().train.model_dump()
     expected = {"epochs": 80, "batch": 128, "lr": 0.1, "nesterov": True, "weight_decay": 1e-4}
     assert full.items() >= {**expected, "milestones": (9, 29, 49)}.items()

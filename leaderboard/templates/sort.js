@@ -1,0 +1,48 @@
+"use strict";
+// A heading of a table is a button that sorts it; rows of references stay on top, in their order.
+
+/** What a cell sorts by: its stored value, its number, or its text. */
+function sortValue(cell) {
+  const number = parseFloat(cell.dataset.value ?? cell.textContent.replaceAll(",", ""));
+  return Number.isNaN(number) ? cell.textContent.trim() : number;
+}
+
+function compare(a, b) {
+  if (typeof a === typeof b) return typeof a === "number" ? a - b : a.localeCompare(b);
+  return typeof a === "number" ? 1 : -1;
+}
+
+/** Sort a table by the column with this heading, if it has one; direction is "ascending" or "descending". */
+function sortTable(table, title, direction) {
+  const headings = [...table.tHead.rows[0].cells];
+  const column = headings.findIndex(one => one.textContent.trim() === title);
+  for (const one of headings) one.ariaSort = null;
+  if (column < 0) return;
+  headings[column].ariaSort = direction;
+  const sign = direction === "ascending" ? 1 : -1;
+  for (const body of table.tBodies) {
+    if (body.classList.contains("reference")) continue;
+    const rows = [...body.rows].map(row => [sortValue(row.cells[column]), row]);
+    rows.sort(([a], [b]) => sign * compare(a, b));
+    body.append(...rows.map(([, row]) => row));
+  }
+}
+
+/** Make the headings of a table buttons; a click sorts and tells the table's listeners of "sorted". */
+function makeSortable(table) {
+  for (const heading of table.tHead?.rows[0]?.cells ?? []) {
+    if (!heading.textContent.trim()) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => {
+      const title = heading.textContent.trim();
+      const direction = heading.ariaSort === "descending" ? "ascending" : "descending";
+      sortTable(table, title, direction);
+      table.dispatchEvent(new CustomEvent("sorted", { bubbles: true, detail: { title, direction } }));
+    });
+  }
+}
+
+for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);

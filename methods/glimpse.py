@@ -1,0 +1,98 @@
+"""What an encoder sees of a body when most of it is hidden (igm.md 1.3, 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from datasets.clips import from_storage
+from encoders.base import Encoder
+from encoders.skeleton_transformer import SkeletonTransformer, patchify, take
+from engine.config import Config, knob
+
+
+class MaskConfig(Config):
+    """How much is hidden."""
+
+    on: bool = knob(
+        True, "hide anything; notes on IGM speak of no mask, but all tokens would give it away (our choice)"
+    )
+    ratio: float = knob(
+        0.9,
+        "share of tokens without which the condition is made (MacDiff paper, Table 7; for IGM our choice)",
+        ge=0,
+        lt=1,
+    )
+    cells: float = knob(
+        0.5,
+        "encoders that cannot leave tokens out: share of cells (4 frames of a joint) set to zero in the input (our choice)",
+        ge=0,
+        lt=1,
+    )
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """Tokens of the visible part of bodies.
+
+    Attributes:
+        tokens: (B, K, D) of some of the L = T' V places.
+        kept: (B, K) which, by time and then joint.
+        pooled: (B, D), the features as protocols see them: the average over all that was encoded.
+        places: L.
+    """
+
+    tokens: Tensor
+    kept: Tensor
+    pooled: Tensor
+    places: int
+
+    def spread(self, tokens: Tensor, local: bool) -> Tensor:
+        """A condition for every place, (B, L, D): visible ones keep their token, the others get the tokens' mean.
+
+        Args:
+            tokens: (B, K, D), these ones or what was made of them.
+            local: without it every place gets the mean.
+        """
+        mean = tokens.mean(dim=1, keepdim=True).expand(-1, self.places, -1)
+        return mean.scatter(1, self.kept[..., None].expand_as(tokens), tokens) if local else mean
+
+    def hidden(self) -> Tensor:
+        """Places (B, L) bool that were not kept."""
+        everywhere = torch.ones(len(self.kept), self.places, dtype=torch.bool, device=self.kept.device)
+        return everywhere.scatter(1, self.kept, False)
+
+
+def glimpse(
+    encoder: Encoder, bodies: Tensor, config: MaskConfig, generator: Generator, extra: Tensor | None = None
+) -> Glimpse:
+    """Encode single bodies (B, T, V, 3) of which a random part is hidden, another one for every body.
+
+    A transformer leaves hidden tokens out. Other encoders get cells set to zero, encode everything, and the tokens that
+    condition the generator are drawn from their maps, normalised (our choice: the same narrow passage for both).
+
+    Args:
+        encoder: one whose maps tell frames and joints apart.
+        bodies: single bodies of one stream.
+        config: how much is hidden.
+        generator: draws what is hidden.
+        extra: (B, E, D) tokens that a transformer sees besides, in no place; they are neither kept nor pooled.
+    """
+    length = encoder.temporal_stride
+    frames, joints = -(-bodies.shape[1] // length), bodies.shape[2]
+    places = frames * joints
+    seen = max(1, round(places * (1 - config.ratio))) if config.on else places
+    order = torch.rand(len(bodies), places, generator=generator, device=bodies.device).argsort(dim=1)
+    kept = order[:, :seen]
+    if isinstance(encoder, SkeletonTransformer):
+        tokens = encoder.tokens(patchify(bodies, length), kept, extra)
+        return Glimpse(tokens, kept, tokens.mean(dim=1), places)
+    if config.on and config.cells:
+        visible = torch.rand(len(bodies), frames, joints, generator=generator, device=bodies.device) >= config.cells
+        bodies = bodies * visible.repeat_interleave(length, dim=1)[:, : bodies.shape[1], :, None]
+    maps = encoder(from_storage(bodies[:, None]))
+    tokens = F.layer_norm(maps[:, 0].flatten(2).transpose(1, 2), maps.shape[2:3])
+    return Glimpse(take(tokens, kept), kept, encoder.pool(maps), places)

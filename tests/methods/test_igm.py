@@ -1,0 +1,278 @@
+"""IGM and MacDiff: masking, idempotency, gradients that must vanish, and training that stays finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datasets.clips import ClipSet, from_storage, to_storage
+from datasets.layout import NTU25
+from datasets.resized import ResizedConfig, resize_matrix, resized
+from encoders.skeleton_transformer import patchify, unpatchify
+from engine import train
+from engine.config import resolve
+from engine.registry import find
+from methods.base import Context, Step
+from methods.diffusion import Standardise
+from methods.glimpse import MaskConfig, glimpse
+from methods.idempotency import (
+    IdempotencyConfig,
+    distribution_idempotency,
+    feature_idempotency,
+    ramp,
+    spectral_repulsion,
+    unit_features,
+)
+from methods.macdiff import MacDiff
+
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "stgcn": {"width": 2, "dim": 8, "dropout": 0.0, "init": "torch"},
+    "skeleton_transformer": {"dim": 16, "blocks": 1, "heads": 2},
+}
+SMALL = {"generator.dim": 16, "generator.depth": 1, "generator.heads": 2}
+
+
+def build(name: str, encoder: str = "skeleton_transformer", **changes: Any) -> MacDiff:
+    torch.manual_seed(0)
+    method, network = find("methods", name), find("encoders", encoder)
+    config = resolve(network.Config, SIZES[encoder])
+    context = Context(lambda: network(config, NTU25, frames=18, persons=2), NTU25, "joint", 18, 2, 24)
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    built: MacDiff = method(resolve(method.Config, SMALL, dotted), context).train()
+    return built
+
+
+def clips(count: int = 6) -> Tensor:
+    """Bodies that swing, every second one alone."""
+    generator = torch.Generator().manual_seed(1)
+    time = torch.arange(18)[:, None, None] / 18
+    phase, place = (torch.randn(count, 2, 1, 25, 3, generator=generator) for _ in range(2))
+    stored = 0.3 * place + 0.2 * torch.sin(6 * time + 3 * phase)
+    stored[::2, 1] = 0
+    return from_storage(stored)
+
+
+def step(index: int = 0, epoch: int = 1) -> Step:
+    return Step(epoch, 10, index, 100, torch.Generator().manual_seed(2))
+
+
+def losses_of(method: MacDiff, now: Step) -> dict[str, Tensor]:
+    return method(method.views(clips(), now), now)  # type: ignore[no-any-return]
+
+
+def gradients(method: MacDiff, loss: Tensor) -> dict[str, Tensor]:
+    method.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+
+
+def test_patches_and_back() -> None:
+    bodies = torch.randn(2, 10, 5, 3)
+    assert torch.equal(unpatchify(patchify(bodies, 4), 10), bodies)
+
+
+def test_stretches_are_resized_between_frame_centres() -> None:
+    x, start, length = torch.randn(3, 20), torch.tensor([0, 4, 9]), torch.tensor([20, 13, 10])
+    made = (resize_matrix(start, length, 20) @ x[..., None])[..., 0]
+    for row in range(3):
+        part = x[row, start[row] : start[row] + length[row]]
+        torch.testing.assert_close(made[row], F.interpolate(part[None, None], 20, mode="linear")[0, 0])
+
+
+def test_views_keep_lengths_and_absent_persons() -> None:
+    x = clips()
+    view = resized(x, ResizedConfig(), torch.Generator().manual_seed(0))
+    assert not to_storage(view)[::2, 1].any()
+    assert torch.equal(view, resized(x, ResizedConfig(), torch.Generator().manual_seed(0)))
+    turned = resized(x, ResizedConfig(crop=1.0), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(to_storage(turned).norm(dim=4), to_storage(x).norm(dim=4))
+    still = resized(x, ResizedConfig(crop=1.0, angle=0.0), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(still, x)
+
+
+@pytest.mark.parametrize("encoder", SIZES)
+def test_glimpses_see_what_they_keep(encoder: str) -> None:
+    network = build("macdiff", encoder).encoder
+    bodies, generator = to_storage(clips())[:, 0], torch.Generator().manual_seed(3)
+    seen = glimpse(network, bodies, MaskConfig(ratio=0.8), generator)
+    assert seen.tokens.shape == (6, 25, network.dim)
+    assert seen.places == 125
+    assert all(len(set(row.tolist())) == 25 for row in seen.kept)
+    spread = seen.spread(seen.tokens, local=True)
+    assert torch.equal(spread.gather(1, seen.kept[..., None].expand_as(seen.tokens)), seen.tokens)
+    hidden = seen.hidden()
+    assert hidden.sum(dim=1).tolist() == [100] * 6
+    mean = seen.tokens.mean(dim=1, keepdim=True).expand_as(spread)
+    torch.testing.assert_close(spread[hidden], mean[hidden])
+    torch.testing.assert_close(seen.spread(seen.tokens, local=False), mean)
+
+
+def test_hidden_tokens_have_no_influence() -> None:
+    network = build("macdiff").encoder
+    bodies = to_storage(clips())[:, 0, :16]
+    before = glimpse(network, bodies, MaskConfig(), torch.Generator().manual_seed(3))
+    patches = patchify(bodies, 4).flatten(1, 2)
+    patches[before.hidden()] += 9.0
+    changed = unpatchify(patches.view(6, 4, 25, 12), 16)
+    after = glimpse(network, changed, MaskConfig(), torch.Generator().manual_seed(3))
+    torch.testing.assert_close(after.pooled, before.pooled)
+
+
+def test_nothing_hidden_is_what_protocols_see() -> None:
+    for encoder in SIZES:
+        network = build("macdiff", encoder).encoder.eval()
+        x = clips()[..., :1]
+        seen = glimpse(network, to_storage(x)[:, 0], MaskConfig(on=False), torch.Generator())
+        torch.testing.assert_close(seen.pooled, network.pool(network(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_standardise_gathers_moments_and_travels_with_the_weights() -> None:
+    scale, x = Standardise(), torch.randn(40, 5, 7, 3) * torch.tensor([0.1, 2.0, 0.5]) + torch.tensor([0.0, -1.0, 3.0])
+    for part in x.split(10):
+        scale.observe(part)
+    made = scale(x).flatten(0, 2)
+    torch.testing.assert_close(made.mean(dim=0), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(made.std(dim=0), torch.ones(3), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(scale.back(scale(x)), x)
+    other = Standardise()
+    other.load_state_dict(scale.state_dict())
+    assert torch.equal(other(x), scale(x))
+
+
+def test_idempotency_losses_equal_slow_twins() -> None:
+    a, b = (F.normalize(torch.randn(5, 4, dtype=torch.float64), dim=1) for _ in range(2))
+    weight = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    x, y = a.numpy(), b.numpy()
+    feature, distance, squared, repulsion = 0.0, 0.0, 0.0, 0.0
+    for i in range(5):
+        others = [j for j in range(5) if j != i]
+        p = np.exp([x[i] @ x[j] / 0.05 for j in others])
+        q = np.exp([y[i] @ x[j] / 0.1 for j in others])
+        feature -= weight[i].item() * x[i] @ y[i] / 3
+        distance -= weight[i].item() * (p / p.sum() * np.log(q / q.sum())).sum() / 3
+        squared += weight[i].item() * sum((x[i] @ x[j] - y[i] @ x[j]) ** 2 for j in others) / 4 / 3
+        repulsion += sum((x[i] @ x[j]) ** 2 for j in others) * 4 / 20
+    assert float(feature_idempotency(a, b, weight)) == pytest.approx(feature)
+    assert float(distribution_idempotency(a, b, weight, IdempotencyConfig())) == pytest.approx(distance)
+    config = IdempotencyConfig(distance="squared")
+    assert float(distribution_idempotency(a, b, weight, config)) == pytest.approx(squared)
+    assert float(spectral_repulsion(a)) == pytest.approx(repulsion)
+    assert float(feature_idempotency(a, b, 0 * weight)) == 0
+
+
+def test_repulsion_of_isotropic_features_is_one_and_of_equal_ones_their_width() -> None:
+    unit = unit_features(torch.randn(2000, 16), "batch")
+    assert float(spectral_repulsion(unit)) == pytest.approx(1, abs=0.03)
+    assert float(spectral_repulsion(F.normalize(torch.ones(9, 16), dim=1))) == pytest.approx(16, rel=1e-5)
+
+
+def test_pull_and_repulsion_are_the_spectral_contrastive_loss() -> None:
+    """igm.md 2.5: with A the adjacency of generation, ||A - F F^T||^2 is pull, squared similarities and a constant."""
+    count, dim = 6, 3
+    unit = F.normalize(torch.randn(count, dim, dtype=torch.float64), dim=1)
+    partner = torch.roll(torch.arange(count), 1)
+    adjacency = torch.zeros(count, count, dtype=torch.float64)
+    adjacency[torch.arange(count), partner] = count
+    left = ((adjacency - unit @ unit.T) ** 2).sum() / count**2
+    pull = 2 * feature_idempotency(unit, unit[partner], torch.ones(count))
+    squares = spectral_repulsion(unit) * (count - 1) / count / dim + 1 / count  # own similarities are 1
+    torch.testing.assert_close(left, pull + squares + (adjacency**2).sum() / count**2)
+
+
+def test_weights_grow_over_the_first_epochs() -> None:
+    assert [ramp(step(index), 5) for index in (0, 10, 25, 50, 99)] == pytest.approx([0.02, 0.22, 0.52, 1, 1])
+    assert ramp(step(0), 0) == 1
+
+
+@pytest.mark.parametrize("name", ["feature", "distribution"])
+def test_the_generator_gets_no_gradient_from_idempotency(name: str) -> None:
+    for detach in (True, False):
+        method = build("igm", idempotency__detach=detach, idempotency__ramp_epochs=0)
+        grads = gradients(method, losses_of(method, step())[name])
+        moved = sum(float(g.abs().sum()) for key, g in grads.items() if key.startswith(("generator.", "adapter.")))
+        assert (moved == 0) == detach
+        assert sum(float(g.abs().sum()) for key, g in grads.items() if key.startswith("network.")) > 0
+
+
+def test_generation_teaches_the_encoder_once_the_modulation_has_moved() -> None:
+    method = build("macdiff", uniformity=0.0)
+    for name, parameter in method.generator.named_parameters():
+        if "by_condition" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    grads = gradients(method, losses_of(method, step())["generation"])
+    assert sum(float(g.abs().sum()) for key, g in grads.items() if key.startswith("network.")) > 0
+
+
+def test_clips_are_trusted_with_a_condition_and_enough_signal() -> None:
+    method = build("igm", idempotency__below_step=980)
+    source, target = method.bodies(method.views(clips(40), step()))
+    made = method.generation(source, target, torch.Generator().manual_seed(0))
+    trusted = method.trusted(made)  # type: ignore[operator]
+    expected = made.conditioned & (made.t < 974)
+    assert torch.equal(trusted.bool(), expected)
+    assert 0 < trusted.sum() < 40
+
+
+def test_all_persons_means_the_present_ones() -> None:
+    method = build("macdiff", persons="all", noise=0.0, target="same")
+    source, target = method.bodies(method.views(clips(), step()))
+    assert source.shape == (9, 18, 25, 3)
+    assert torch.equal(source, target)
+    assert target.flatten(1).any(dim=1).all()
+
+
+def test_ablation_rows_have_the_terms_of_the_paper() -> None:
+    rows = find("methods", "igm").ablations["idempotency"]
+    terms = {name: set(losses_of(build("igm", **_keywords(changes)), step())) for name, changes in rows.items()}
+    assert terms == {
+        "none": {"generation", "spectral"},
+        "feature": {"generation", "spectral", "feature"},
+        "distribution": {"generation", "spectral", "distribution"},
+        "both": {"generation", "spectral", "feature", "distribution"},
+    }
+
+
+def _keywords(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.replace(".", "__"): value for key, value in changes.items()}
+
+
+@pytest.mark.parametrize("encoder", SIZES)
+def test_the_noisy_feature_reaches_the_second_pass_only(encoder: str) -> None:
+    cls = find("methods", "igm")
+    method = build("igm", encoder, **_keywords(cls.presets["literal"]), idempotency__ramp_epochs=0)
+    losses = losses_of(method, step())
+    assert set(losses) == {"generation", "feature", "distribution"}
+    grads = gradients(method, losses["feature"])
+    assert sum(float(g.abs().sum()) for key, g in grads.items() if key.startswith("beside.")) > 0
+    grads = gradients(method, losses_of(method, step())["generation"])
+    assert not any(key.startswith("beside.") for key in grads)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(("name", "encoder"), [("igm", "skeleton_transformer"), ("igm", "stgcn"), ("macdiff", "stgcn")])
+def test_training_is_finite_and_learns_to_denoise(name: str, encoder: str, precision: str) -> None:
+    method = build(
+        name,
+        encoder,
+        train__precision=precision,
+        train__epochs=6,
+        train__batch=8,
+        train__warmup_steps=0,
+        train__lr=5e-3,
+    )
+    x = clips(24)
+    everything = ClipSet(
+        x, torch.zeros(24, dtype=torch.int64), torch.ones(24, 2, dtype=torch.bool), tuple(map(str, range(24))), {},
+        torch.full((24,), 18),
+    )  # fmt: skip
+    curve = train.pretrain(method, everything, seed=0)
+    values = np.array([list(row.values()) for row in curve])
+    assert np.isfinite(values).all()
+    assert curve[-1]["generation"] < 0.9 * curve[0]["generation"]
+    assert curve[-1]["effective_rank"] > 1
