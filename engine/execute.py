@@ -43,9 +43,7 @@ def announce(plan: Plan, store: RunStore) -> None:
             store.forgive(job.stage)
 
 
-def execute(
-    plan: Plan, store: RunStore, device: torch.device, reporter: Reporter, ranks: Ranks = ALONE
-) -> Summary:
+def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporter, ranks: Ranks = ALONE) -> Summary:
     """Run what is not done, parents first; a failure stops its descendants only, Ctrl-C stops the rest.
 
     Stages that another process is busy with are left to it; what does not need them runs meanwhile.

@@ -82,7 +82,7 @@ class Ranks:
             if isinstance(module, Encoder):
                 module.divide = share
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.forward = _Norm(module, share, batch_norm == "sync")  # type: ignore[method-assign]
+                module.forward = _Norm(module, share, batch_norm == "sync")  # type: ignore[method-assign, assignment]
         return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=True)
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class Ranks:
             return
         flat = torch.cat([x.flatten() for x in running])
         dist.all_reduce(flat)
-        for x, mean in zip(running, (flat / self.size).split([x.numel() for x in running]), strict=True):
+        for x, mean in zip(running, torch.split(flat / self.size, [x.numel() for x in running]), strict=True):
             x.copy_(mean.view_as(x))
 
 
@@ -189,7 +189,8 @@ class _Norm:
             norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
             norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)
         scale = norm.weight * (variance + norm.eps).rsqrt()
-        return (centred * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
+        normalised: Tensor = centred * scale.view(shape) + norm.bias.view(shape)
+        return normalised.to(x.dtype)
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from engine.ranks import Ranks, joined
 from engine.show import plan_table, summary_line
 from engine.store import RunStore
 
-
 Make = Callable[[RunStore, bool, Callable[[str], None]], Plan]
 """Builds a plan: from the store, whether there is a GPU, and where to tell that data are generated."""
 
@@ -92,17 +91,20 @@ def carry_out(
         cluster = Cluster(arguments, ray_address, jobs, threads or 1, gpus)
     with joined(place) as ranks:
         if (cluster or (jobs or 1) > 1) and ranks.size > 1:
-            raise BenchError("torchrun starts the processes of one training; --launcher ray and --jobs share out stages. Use one.")
+            raise BenchError(
+                "torchrun starts the processes of one training; --launcher ray and --jobs share out stages. Use one."
+            )
         if not ranks.first:
             return _follow(make, store, place, threads, ranks)
         reporter = Reporter(console)
         plan = make(store, place.type == "cuda" or (cluster is not None and gpus > 0), reporter.say)
         cores = torch.get_num_threads()
-        processes = jobs or useful(plan, estimate(plan, store, place), place, cores // (threads or 1))
-        if ranks.size > 1:
-            processes = 1
         if cluster:
             processes = jobs or max(1, cores // cluster.threads)
+        elif ranks.size > 1:
+            processes = 1
+        else:
+            processes = jobs or useful(plan, estimate(plan, store, place), place, cores // (threads or 1))
         torch.set_num_threads(threads or max(1, cores // processes))
         guess = estimate(plan, store, place)
         elapsed = max(guess.total / processes, longest_chain(plan, guess))

@@ -217,7 +217,8 @@ def fit(
         raise BenchError(f"Training needs at least 2 clips, got {count}.")
     if config.batch_norm not in ("sync", f"local-{ranks.size}"):
         raise BenchError(
-            f"train.batch_norm={config.batch_norm} is for a pre-training by that many processes (docs/cluster.md), not {ranks.size}."
+            f"train.batch_norm={config.batch_norm} is for a pre-training by that many processes, not {ranks.size} "
+            "(docs/cluster.md)."
         )
     for module in network.modules():
         if isinstance(module, Encoder):
