@@ -3,14 +3,14 @@
 Every rank makes the views of the whole batch from the same generator. A training encoder passes the rank's share of the
 clips through its network and gathers the maps of all ranks, so that losses, queues and mixtures of clips see the whole
 batch on every rank, exactly as in one process: any method runs, and the global batch and learning rate stay. Gradients are
-averaged by torch's DistributedDataParallel.
+averaged before each step; torch's DistributedDataParallel expects losses that are means over shares, which these are not.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -68,34 +68,43 @@ class Ranks:
         )
         return told
 
-    def divide(self, method: nn.Module, batch_norm: str) -> nn.Module:
-        """What to call instead of the method, so that its encoders divide batches among the ranks.
+    def divide(self, method: nn.Module, batch_norm: str) -> None:
+        """Let the encoders of a method divide batches among the ranks.
 
         Args:
             method: changed in place; the same on all ranks afterwards.
             batch_norm: ``sync``: over the whole batch; otherwise over each rank's share.
         """
         if self.size == 1:
-            return method
+            return
+        method.load_state_dict(self.same(method.state_dict()) or {})
         share = _Share(self)
         for module in method.modules():
             if isinstance(module, Encoder):
                 module.divide = share
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.forward = _Norm(module, share, batch_norm == "sync")  # type: ignore[method-assign, assignment]
-        return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=True)
+
+    @torch.no_grad()
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give all ranks the average of their gradients; which parameters have any is the same everywhere."""
+        if self.size > 1:
+            self._average([p.grad for p in parameters if p.grad is not None])
 
     @torch.no_grad()
     def average_statistics(self, network: nn.Module) -> None:
         """Give all ranks the average of their running statistics, which differ where each normalises its own share."""
-        norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-        running = [x for norm in norms for x in (norm.running_mean, norm.running_var) if x is not None]
-        if self.size == 1 or not running:
+        if self.size > 1:
+            norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+            self._average([x for norm in norms for x in (norm.running_mean, norm.running_var) if x is not None])
+
+    def _average(self, tensors: list[Tensor]) -> None:
+        if not tensors:
             return
-        flat = torch.cat([x.flatten() for x in running])
+        flat = torch.cat([x.flatten() for x in tensors])
         dist.all_reduce(flat)
-        for x, mean in zip(running, torch.split(flat / self.size, [x.numel() for x in running]), strict=True):
-            x.copy_(mean.view_as(x))
+        for x, mean in zip(tensors, torch.split(flat / self.size, [x.numel() for x in tensors]), strict=True):
+            x.copy_(mean.view(x.shape))
 
 
 ALONE = Ranks()
@@ -170,11 +179,11 @@ class _Norm:
         if not (self.share.active and norm.training):
             return self.whole(x)
         if not self.sync:
-            return self.whole(x) if len(x) else x
+            return self.whole(x) if len(x) else x * norm.weight.sum() + norm.bias.sum()  # zero gradients, not none
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        values = x.float()
-        rows = torch.full((1,), x.numel() // x.shape[1], dtype=torch.float32, device=x.device)
+        values = x.to(norm.weight.dtype)
+        rows = values.new_full((1,), x.numel() // x.shape[1])
         sums = _Sum.apply(torch.cat([values.sum(dims), rows]))  # type: ignore[no-untyped-call]
         count = sums[-1].detach()
         mean = sums[:-1] / count
@@ -186,8 +195,8 @@ class _Norm:
             assert norm.num_batches_tracked is not None
             norm.num_batches_tracked += 1
             momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-            norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)
+            norm.running_mean.lerp_(mean, momentum)
+            norm.running_var.lerp_(variance * (count / (count - 1)), momentum)
         scale = norm.weight * (variance + norm.eps).rsqrt()
         normalised: Tensor = centred * scale.view(shape) + norm.bias.view(shape)
         return normalised.to(x.dtype)

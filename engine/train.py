@@ -153,11 +153,12 @@ def pretrain(
     """
     config, context = method.config.train, method.context
     stored = to_storage(clips.clips)
-    whole = ranks.divide(method, config.batch_norm) if config.epochs else method
+    if config.epochs:
+        ranks.divide(method, config.batch_norm)
 
     def losses(index: Tensor, step: Step) -> Mapping[str, Tensor]:
         views = method.views(from_storage(stored.index_select(0, index)), step)
-        return whole(tuple(to_stream(view, context.stream, context.layout) for view in views), step)  # type: ignore[no-any-return]
+        return method(tuple(to_stream(view, context.stream, context.layout) for view in views), step)  # type: ignore[no-any-return]
 
     def recalibrated() -> None:
         if config.recalibrate:
@@ -259,6 +260,7 @@ def fit(
                 unseen.clear()
             optim.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            ranks.average_gradients(trainable)
             if config.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trainable, config.clip_norm)
             optim.step()
