@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ def _joined(cluster: Cluster, reporter: Reporter) -> Iterator[Any]:
         raise BenchError(f"No Ray cluster at {options['address']}: {str(error).splitlines()[0]}") from None
     try:
         has: Mapping[str, float] = ray.cluster_resources()
-        nodes, cpus, gpus = sum(node["Alive"] for node in ray.nodes()), has.get("CPU", 0), has.get("GPU", 0)
-        reporter.say(f"Ray: nodes {nodes}, CPUs {cpus:g}, GPUs {gpus:g}; stages take {cluster.wanted}")
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        there = f"nodes {nodes}, CPUs {has.get('CPU', 0):g}, GPUs {has.get('GPU', 0):g}"
+        reporter.say(f"Ray: {there}; stages take {cluster.wanted}")
         if not any(
             node["Alive"]
             and node["Resources"].get("CPU", 0) >= cluster.threads
@@ -140,8 +141,12 @@ class _Driver:
         queue: Any = importlib.import_module("ray.util.queue")
         self.mail = queue.Queue(actor_options={"num_cpus": 0})
         task = ray.remote(num_cpus=cluster.threads, num_gpus=cluster.gpus, max_retries=0)(_task)
-        self.submit = lambda *what: task.remote(
-            *what, (*cluster.arguments, *gpus), str(Path.cwd()), cluster.threads, self.mail
+        self.submit = partial(
+            task.remote,
+            arguments=(*cluster.arguments, *gpus),
+            folder=str(Path.cwd()),
+            threads=cluster.threads,
+            mail=self.mail,
         )
 
     def run(self) -> Summary:

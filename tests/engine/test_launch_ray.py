@@ -88,7 +88,7 @@ class FakeRay:
         class Task:
             def __init__(self, function: Any) -> None: ...
 
-            def remote(self, key: str, *rest: Any) -> int:
+            def remote(self, key: str, *rest: Any, **more: Any) -> int:
                 ray.given.append(key)
                 return len(ray.given) - 1
 
