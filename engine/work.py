@@ -129,7 +129,7 @@ def _features(stage: Stage, bench: Bench) -> Record:
     for part, clips, before in (("train", split.train, 0), ("test", split.test, len(split.train))):
         generator = Generator(bench.device).manual_seed(seed_of(stage_seed(stage), part))
         rows: list[Tensor] = []
-        for batch in _extract(method, clips, config, generator):
+        for batch in extract(method, clips, config, generator):
             rows.append(batch.float().cpu())
             done = before + sum(map(len, rows))
             bench.reporter.update(done, total, f"{done:,}/{total:,} clips", False)
@@ -143,7 +143,12 @@ def _features(stage: Stage, bench: Bench) -> Record:
 
 
 @torch.no_grad()
-def _extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: Generator) -> Iterator[Tensor]:
+def extract(method: Method, clips: ClipSet, config: FeatureConfig, generator: Generator) -> Iterator[Tensor]:
+    """Features of clips, batch by batch.
+
+    Raises:
+        BenchError: those of a projector are asked for, and the method has none.
+    """
     context = method.context
     for start in range(0, len(clips), _BATCH):
         batch = clips.clips[start : start + _BATCH]

@@ -1,0 +1,94 @@
+"""Per-class gain over AimCLR, on the same test samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from engine.config import BenchError
+from leaderboard.cells import Cell
+from leaderboard.experiments import Experiment, measured
+from leaderboard.style import plain
+
+BASE = "aimclr"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Difference of recalls per class, in points: mean (classes,) and 1.96 standard errors (classes,)."""
+
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figure:
+    """One panel per method other than AimCLR; classes in the order of their mean gain, whiskers 95 % over test samples.
+
+    Args:
+        experiments: of a bench.
+        classes: names; none given: numbers.
+
+    Raises:
+        BenchError: AimCLR and another method are not evaluated by the same protocol.
+    """
+    protocol, done = measured(experiments)
+    base = next((cell for one, cell in done if one.method == BASE), None)
+    if base is None:
+        raise BenchError(f"{BASE} is not evaluated by {protocol}")
+    panels = [
+        (one, gain)
+        for one, cell in done
+        if cell is not base and not one.reference and (gain := gains(base, cell)) is not None
+    ]
+    if not panels:
+        raise BenchError(f"no method but {BASE} is evaluated by {protocol}")
+    count = len(panels[0][1].mean)
+    names = list(classes) if len(classes) == count else [f"class {i}" for i in range(count)]
+    order = np.argsort(np.nanmean([gain.mean for _, gain in panels], axis=0), kind="stable")
+    figure = Figure((1.6 + 2.6 * len(panels), 1.1 + 0.17 * count), layout="constrained")
+    axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
+    for axes, (one, gain) in zip(axes_of, panels, strict=True):
+        mean, error = gain.mean[order], gain.error[order]
+        certain = np.abs(mean) > error
+        bars = axes.barh(range(count), mean, 0.7, color=one.colour)
+        for bar, sure in zip(bars, certain, strict=True):
+            bar.set_alpha(1.0 if sure else 0.4)
+        axes.errorbar(mean, range(count), xerr=error, fmt="none", ecolor="0.3", elinewidth=0.8, capsize=1.5)
+        axes.axvline(0, color="0.3", lw=0.8)
+        axes.set_title(f"{plain(one.title)}  {np.nanmean(gain.mean):+.1f} on average")
+        axes.grid(visible=False, axis="y")
+        axes.set_ylim(-0.6, count - 0.4)
+    axes_of[0].set_yticks(range(count), [plain(names[i]) for i in order], fontsize=7)
+    figure.supxlabel(f"gain of recall over {BASE} by {protocol}, points (pale: within the interval)", fontsize=8)
+    return figure
+
+
+def gains(base: Cell, other: Cell) -> Gain | None:
+    """Recall of ``other`` minus that of ``base`` per class; ``None`` unless both kept scores of the same samples.
+
+    Of several seeds (and draws of labels) a sample counts as right in the share of those that got it right.
+    """
+    first, second = base.correct, other.correct
+    if first is None or second is None or not np.array_equal(first.ids, second.ids):
+        return None
+    labels = _labels(base)
+    if labels is None or labels.shape != first.values.shape:
+        return None
+    difference = 100 * (second.values - first.values)
+    size = np.bincount(labels)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a class without test samples has no recall
+        mean = np.bincount(labels, difference) / size
+        variance = np.bincount(labels, (difference - mean[labels]) ** 2) / np.maximum(size - 1, 1)
+        return Gain(mean, 1.96 * np.sqrt(variance / size))
+
+
+def _labels(cell: Cell) -> NDArray[np.int64] | None:
+    try:
+        with np.load(cell.done[0].stage.folder / "scores.npz", allow_pickle=False) as stored:
+            return np.asarray(stored["label"])
+    except (OSError, KeyError, ValueError, EOFError):
+        return None

@@ -1,0 +1,70 @@
+"""Effective rank of the training features (RankMe: Garrido et al., ICML 2023), against accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from engine.config import BenchError
+from leaderboard.drawings.knn_linear import whisker
+from leaderboard.experiments import Experiment, measured
+from leaderboard.style import plain
+
+_CLIPS = 20_000
+"""Of more clips, so many spread evenly over the training part (the paper: 25,600)."""
+_WIDEST = 4096
+"""Wider features (raw coordinates) are no encoder's and are left out."""
+_EPSILON = 1e-7
+
+
+def draw(experiments: Sequence[Experiment]) -> Figure:
+    """Left the singular values of every method's training features, right their effective rank and the accuracy.
+
+    Raises:
+        BenchError: no features of encoders are stored.
+    """
+    spectra = []
+    for one in experiments:
+        features = one.features("train")
+        if features is not None and features.shape[1] <= _WIDEST:
+            spectra.append((one, singular_values(features), features.shape[1]))
+    if not spectra:
+        raise BenchError("no features of encoders are stored (knn and linear leave some)")
+    protocol, _ = measured(experiments)
+    figure = Figure((7.6, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for one, values, width in spectra:
+        name = f"{plain(one.title)}: {effective_rank(values):.1f} of {width}"
+        positive = values[values > values[0] * 1e-6] / max(values[0], 1e-12)
+        left.plot(range(1, len(positive) + 1), positive, color=one.colour, lw=1.4, ls=one.dashes, label=name)
+        if accuracy := one.top1(protocol):
+            right.errorbar(
+                effective_rank(values),
+                accuracy.mean,
+                yerr=whisker(accuracy),
+                fmt="o",
+                color=one.colour,
+                mfc="white" if one.reference else one.colour,
+                mew=1.5,
+                elinewidth=0.9,
+                capsize=2,
+            )
+    left.set(yscale="log", xlabel="index", ylabel="singular value / largest")
+    right.set(xlabel="effective rank (RankMe)", ylabel=f"{protocol} top-1 (%)")
+    figure.legend(loc="outside right center")
+    return figure
+
+
+def singular_values(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Singular values of features (N, D), not centred, descending; of many rows some, spread evenly."""
+    rows = np.linspace(0, len(features) - 1, min(_CLIPS, len(features))).round().astype(int)
+    return np.asarray(np.linalg.svd(features[rows].astype(np.float64), compute_uv=False))
+
+
+def effective_rank(values: NDArray[np.float64]) -> float:
+    """The exponential of the entropy of the singular values' shares (RankMe, Eq. 1)."""
+    shares = values / max(float(np.abs(values).sum()), 1e-300) + _EPSILON
+    return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import run_bench
+
+
+def figures(fake, *names: str, code: int = 0) -> Result:
+    arguments = ["figures", *names, "--results", str(fake.folder), "--data", str(fake.folder / "data")]
+    result = CliRunner().invoke(run_bench.main, arguments)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def files(fake) -> set[str]:
+    return {path.name for path in (fake.folder / "figures").iterdir()}
+
+
+def test_what_can_be_shown_is_drawn_and_the_rest_says_why(fake) -> None:
+    counts = np.eye(4, dtype=int).tolist()
+    for protocol in ("knn", "linear"):
+        fake.evaluate("aimclr", protocol, facts={"confusion": counts}, dataset="nowhere")
+    output = figures(fake, "confusion", "gain", "labels", "clips").output
+    assert files(fake) == {"confusion.svg", "confusion.png"}
+    assert re.search(r"confusion: \S+/confusion\.\{svg,png\}", output)
+    assert "gain: skipped, no method but aimclr is evaluated by linear" in output
+    assert "labels: skipped, no method is evaluated by semi" in output
+    assert re.search(r"clips: skipped, Unknown dataset 'nowhere'", output)
+
+
+def test_several_benches_get_a_picture_each_and_old_ones_go(fake) -> None:
+    for protocol in ("knn", "linear"):
+        fake.evaluate("aimclr", protocol)
+    figures(fake, "knn_linear")
+    (fake.folder / "figures" / "leaderboard.png").write_text("not mine")
+    for protocol in ("knn", "linear"):
+        fake.evaluate("aimclr", protocol, stream="bone")
+    figures(fake, "knn_linear")
+    assert files(fake) == {
+        "leaderboard.png",
+        *(f"knn_linear-{stream}.{kind}" for stream in ("bone", "joint") for kind in ("svg", "png")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("confusoin", "Did you mean 'confusion'"), ("gain", "No evaluations in")]
+)
+def test_mistakes_are_named(fake, name, message) -> None:
+    assert message in figures(fake, name, code=2).output
