@@ -258,9 +258,8 @@ def _task(
 @cache
 def _prepared(arguments: tuple[str, ...]) -> tuple[Plan, RunStore, torch.device]:
     """The plan that a command line comes to on this machine; kept with the data that it has read."""
-    from run_bench import main
-
     found: list[tuple[Plan, RunStore, torch.device]] = []
+    main: Any = importlib.import_module("run_bench").main  # by name, as companions start it: the engine is below it
     main.main([*arguments], standalone_mode=False, obj=lambda *made: found.append(made))
     if not found:
         raise BenchError("the command cannot be planned there; its output says why.")
