@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +37,8 @@ class Encoder(nn.Module, ABC):
         fixed_persons: it reads all persons as one input, and so only clips of as many persons as it was built for.
         skip_absent: ``pool`` leaves persons out whose maps are all zero.
         precision: ``bf16`` runs the network under autocast and returns float32 maps; set by the trainer.
+        divide: how the network is applied to a batch while training: in one piece, or by several processes, a share each;
+            set by the trainer.
     """
 
     version: ClassVar[int] = 1
@@ -61,10 +64,12 @@ class Encoder(nn.Module, ABC):
         self.depth = 0
         self.skip_absent = False
         self.precision = "float32"
+        self.divide: Callable[..., Any] = in_one_piece
         self.register_buffer("adjacency", None, persistent=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102  (autocast ends here: heads and losses stay float32)
-        return self.in_precision(super().__call__, *args, **kwargs)
+        network = partial(self.in_precision, super().__call__)
+        return (self.divide if self.training else in_one_piece)(network, *args, **kwargs)
 
     def in_precision(self, part: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Call a part of the network under the encoder's ``precision``, as calling the encoder itself does."""
@@ -139,6 +144,11 @@ class Encoder(nn.Module, ABC):
             self.eval()(clip)
         self.train(was_training)
         return int(counter.get_total_flops())
+
+
+def in_one_piece(network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Apply a network to its input."""
+    return network(*args, **kwargs)
 
 
 def weighted_average(maps: Tensor, weights: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ from engine.config import BenchError
 from engine.data import Splits
 from engine.estimate import make_encoder
 from engine.progress import Reporter
+from engine.ranks import ALONE, Ranks
 from engine.records import Record
 from engine.stages import Stage
 from engine.store import RunStore
@@ -25,12 +26,13 @@ from methods.base import Context, Method
 
 @dataclass(frozen=True)
 class Bench:
-    """What stages run on: results, data, device, and where progress is shown. None of it changes a result."""
+    """What stages run on: results, data, device, where progress is shown, who helps. None of it changes a result."""
 
     store: RunStore
     splits: Splits
     device: torch.device
     reporter: Reporter
+    ranks: Ranks = ALONE
 
     def split(self, stage: Stage) -> Split:
         """The stage's data, on the device."""

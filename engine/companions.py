@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,11 +94,12 @@ def _relay(process: subprocess.Popen[str], reporter: Reporter) -> None:
 
 
 class RelayReporter(Reporter):
-    """The reporter of a companion: lines of JSON for the parent process."""
+    """The reporter of a process that helps another: what it says are messages, by default lines of JSON for its parent."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, send: Callable[[Mapping[str, object]], None] | None = None) -> None:
         super().__init__(console)
         self.shared = True
+        self._send = send or _print
 
     @property
     def counter(self) -> str:
@@ -107,23 +108,23 @@ class RelayReporter(Reporter):
 
     def say(self, text: str, style: str | None = None) -> None:
         """Have the parent print a line."""
-        _send({"say": text, "style": style})
+        self._send({"say": text, "style": style})
 
     @contextmanager
     def stage(self, title: str, short: str) -> Iterator[None]:
         """Have the parent show a bar while the block runs."""
-        _send({"begin": f"{self.counter} {title}", "short": f"{self.counter} {short}"})
+        self._send({"begin": f"{self.counter} {title}", "short": f"{self.counter} {short}"})
         try:
             yield
         finally:
-            _send({"end": True})
+            self._send({"end": True})
 
     def update(self, done: int, total: int, text: str, milestone: bool = True) -> None:
         """Have the parent move the bar."""
-        _send({"done": done, "total": total, "text": text, "milestone": milestone})
+        self._send({"done": done, "total": total, "text": text, "milestone": milestone})
 
 
-def _send(message: dict[str, object]) -> None:
+def _print(message: Mapping[str, object]) -> None:
     print(json.dumps(message), flush=True)
 
 

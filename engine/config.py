@@ -70,6 +70,13 @@ class TrainConfig(Config):
     )
     drop_last: bool = knob(True, "drop the last incomplete batch")
     clip_norm: float | None = knob(None, "clip the gradient's L2 norm")
+    batch_norm: str = knob(
+        "sync",
+        "several processes at one training (docs/cluster.md): BatchNorm over the whole batch, as in one process, or local-N: "
+        "over the share of each of N",
+        late=True,
+        pattern="^(sync|local-([2-9]|[1-9][0-9]+))$",
+    )
     recalibrate: bool = knob(
         False, "after the last epoch re-estimate BatchNorm statistics on un-augmented training clips (aimclr.md 8.9)"
     )

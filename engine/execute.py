@@ -15,6 +15,7 @@ from engine.estimate import work as amount_of_work
 from engine.files import UnwritableError
 from engine.plan import Plan
 from engine.progress import Reporter, duration
+from engine.ranks import ALONE, Ranks
 from engine.records import Record
 from engine.stages import Stage
 from engine.store import LeaseLostError, RunStore
@@ -32,7 +33,17 @@ class Summary:
     interrupted: bool = False
 
 
-def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporter) -> Summary:
+def announce(plan: Plan, store: RunStore) -> None:
+    """Write down what a plan is about to do: its stages, what cannot be run and why; failures to be repeated are forgotten."""
+    for job in plan.jobs:
+        store.announce(job.stage)
+        if job.state == "unsupported":
+            store.unsupported(job.stage, job.reason)
+        elif job.state == "retry":
+            store.forgive(job.stage)
+
+
+def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporter, ranks: Ranks = ALONE) -> Summary:
     """Run what is not done, parents first; a failure stops its descendants only, Ctrl-C stops the rest.
 
     Stages that another process is busy with are left to it; what does not need them runs meanwhile.
@@ -43,13 +54,8 @@ def execute(plan: Plan, store: RunStore, device: torch.device, reporter: Reporte
     summary = Summary()
     todo = [job.stage for job in plan.todo]
     reporter.jobs = len(todo)
-    bench = Bench(store, plan.splits, device, reporter)
-    for job in plan.jobs:
-        store.announce(job.stage)
-        if job.state == "unsupported":
-            store.unsupported(job.stage, job.reason)
-        elif job.state == "retry":
-            store.forgive(job.stage)
+    bench = Bench(store, plan.splits, device, reporter, ranks)
+    announce(plan, store)
     waiting = False
     try:
         while todo:
@@ -132,6 +138,7 @@ def _run(stage: Stage, bench: Bench, summary: Summary) -> bool:
             work=amount,
             unit=unit,
             resumed=resumed,
+            ranks=bench.ranks.size if stage.kind == "pretrain" else 1,
         )
         store.commit(stage, record, circumstances)
     except UnwritableError:

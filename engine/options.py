@@ -141,6 +141,19 @@ _RUNNING = (
         help="Processes that share the stages.  [default: as many as there is work for]",
     ),
     click.option("--companion", is_flag=True, hidden=True),
+    click.option(
+        "--launcher",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Processes of this machine, or tasks of a Ray cluster.",
+    ),
+    click.option("--ray-address", metavar="ADDRESS", help="A running Ray cluster.  [default: one on this machine]"),
+    click.option(
+        "--gpus-per-stage",
+        type=click.FloatRange(0),
+        help="GPUs, or a part of one, that a stage takes on Ray.  [default: 1 where there is a GPU here, else 0]",
+    ),
     click.option("--retry-failed", is_flag=True, help="Run again what failed; what was interrupted continues anyway."),
     click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
 )

@@ -90,6 +90,18 @@ class Plan:
         """Jobs that running the plan would run."""
         return tuple(job for job in self.jobs if job.state in ("to do", "resume", "retry"))
 
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """All stages by key, and those that they start from."""
+        found: dict[str, Stage] = {}
+        stages = [job.stage for job in self.jobs]
+        while stages:
+            stage = stages.pop()
+            if stage.key not in found:
+                found[stage.key] = stage
+                stages += stage.parents
+        return found
+
     def count(self, state: State) -> int:
         """Number of jobs in a state."""
         return sum(job.state == state for job in self.jobs)

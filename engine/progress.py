@@ -121,7 +121,9 @@ class Reporter:
     def _update(self, who: int, done: int, total: int, text: str, milestone: bool) -> None:
         now = time.monotonic()
         with self._lock:
-            running = self._running[who]
+            running = self._running.get(who)
+            if running is None:  # a late message of a process that is gone
+                return
             if running.begun is None:
                 running.begun = now, done
             since, at_first = running.begun

@@ -22,7 +22,9 @@ _FIRST_PARTY = {*KINDS, "engine"}
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "pydantic", "safetensors")
 
 
-def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, unit: str, resumed: bool) -> Provenance:
+def collect(
+    *, seconds: float, device: torch.device, plugin: Path, work: float, unit: str, resumed: bool, ranks: int = 1
+) -> Provenance:
     """Describe the run that has just ended.
 
     Args:
@@ -32,6 +34,7 @@ def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, 
         work: amount of work, for later estimates.
         unit: of the work; see ``engine.estimate``.
         resumed: whether it continued a checkpoint, so that ``seconds`` is not all the time spent.
+        ranks: processes that trained together.
     """
     on_gpu = device.type == "cuda"
     return Provenance(
@@ -50,6 +53,7 @@ def collect(*, seconds: float, device: torch.device, plugin: Path, work: float, 
         work=work,
         unit=unit,
         resumed=resumed,
+        **({"ranks": ranks} if ranks > 1 else {}),
     )
 
 

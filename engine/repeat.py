@@ -23,7 +23,7 @@ from engine.records import Record
 from engine.stages import Stage
 from engine.store import RESULT, RunStore
 
-_MACHINE = ("device", "cpu", "capability", "threads", "versions", "platform")
+_MACHINE = ("device", "cpu", "capability", "threads", "versions", "platform", "ranks")
 """Circumstances under which a CPU gives the same bytes, if all of them are known and equal."""
 
 

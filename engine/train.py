@@ -18,6 +18,7 @@ from datasets.streams import to_stream
 from encoders.base import Encoder
 from engine import checkpoints
 from engine.config import BenchError, TrainConfig
+from engine.ranks import ALONE, Ranks
 from methods.base import Method, Step
 
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}
@@ -113,6 +114,7 @@ class Training:
         after_epoch: numbers to add to the epoch's row of the curve; must leave the network as it was.
         rate: what the learning rate of the parameter of that name is multiplied by.
         warmup_epochs: linear warm-up in steps of an epoch, see :func:`learning_rate`.
+        ranks: the processes that train it together; ``losses`` and ``after_step`` are called on all of them.
     """
 
     network: nn.Module
@@ -126,6 +128,7 @@ class Training:
     after_epoch: Callable[[int], Mapping[str, float]] = lambda epoch: {}
     rate: Callable[[str], float] = lambda name: 1.0
     warmup_epochs: int = 0
+    ranks: Ranks = ALONE
 
 
 def pretrain(
@@ -136,6 +139,7 @@ def pretrain(
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda _: None,
     tell: Callable[[str], None] = print,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, float]]:
     """Train a method in place; see :func:`fit`.
 
@@ -146,9 +150,12 @@ def pretrain(
         checkpoint: as for :func:`fit`.
         report: as for :func:`fit`.
         tell: as for :func:`fit`.
+        ranks: the processes that do this together, each with all of the clips.
     """
     config, context = method.config.train, method.context
     stored = to_storage(clips.clips)
+    if config.epochs:
+        ranks.divide(method, config.batch_norm)
 
     def losses(index: Tensor, step: Step) -> Mapping[str, Tensor]:
         views = method.views(from_storage(stored.index_select(0, index)), step)
@@ -160,6 +167,11 @@ def pretrain(
         for stream, encoder in method.encoders().items() if config.recalibrate else ():
             recalibrate(encoder, clips.clips, config.batch, partial(to_stream, stream=stream, layout=context.layout))
 
+    def after_step(step: Step) -> None:
+        method.after_step(step)
+        if config.batch_norm != "sync":
+            ranks.average_statistics(method)
+
     training = Training(
         method,
         config,
@@ -167,8 +179,9 @@ def pretrain(
         losses,
         clips.clips.device,
         metrics=method.metrics,
-        after_step=method.after_step,
+        after_step=after_step,
         after_last=recalibrated,
+        ranks=ranks,
     )
     return fit(training, seed=seed, checkpoint=checkpoint, report=report, tell=tell)
 
@@ -196,13 +209,19 @@ def fit(
     Raises:
         DivergenceError: a loss or a weight became NaN or infinite; the message names epoch, step, losses and the last
             good checkpoint.
-        BenchError: too few clips for one batch, or a checkpoint that does not fit.
+        BenchError: too few clips for one batch, another number of processes than ``batch_norm`` says, or a checkpoint that
+            does not fit.
     """
-    network, config, count = training.network, training.config, training.count
+    network, config, count, ranks = training.network, training.config, training.count, training.ranks
     if config.epochs == 0:
         return []
     if count < 2:
         raise BenchError(f"Training needs at least 2 clips, got {count}.")
+    if config.batch_norm not in ("sync", f"local-{ranks.size}"):
+        raise BenchError(
+            f"train.batch_norm={config.batch_norm} is for a pre-training by that many processes, not {ranks.size} "
+            "(docs/cluster.md)."
+        )
     for module in network.modules():
         if isinstance(module, Encoder):
             module.precision = config.precision
@@ -214,10 +233,10 @@ def fit(
     steps = per_epoch * config.epochs
     curve: list[dict[str, float]] = []
     if checkpoint is not None:
-        curve = _restore(checkpoint, network, optim, tell)
+        curve = _restore(checkpoint, network, optim, tell, ranks)
     network.train()
     for epoch in range(len(curve) + 1, config.epochs + 1):
-        torch.manual_seed(seed_of(seed, "dropout", epoch))
+        torch.manual_seed(seed_of(seed, "dropout", epoch, *filter(None, [ranks.rank])))
         generator.manual_seed(seed_of(seed, "views", epoch))
         sums: dict[str, Tensor] = {}
         unseen: list[tuple[tuple[str, ...], Tensor]] = []
@@ -242,6 +261,7 @@ def fit(
                 unseen.clear()
             optim.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            ranks.average_gradients(trainable)
             if config.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trainable, config.clip_norm)
             optim.step()
@@ -258,7 +278,7 @@ def fit(
             training.after_last()
         row = {name: float(value) / per_epoch for name, value in sums.items()}
         curve.append({"epoch": float(epoch), **row, "lr": lr, **training.after_epoch(epoch)})
-        if checkpoint is not None:
+        if checkpoint is not None and ranks.first:
             state = {"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve}
             checkpoints.save(checkpoint, state)
     return curve
@@ -306,13 +326,13 @@ def _not_finite(network: nn.Module) -> str:
 
 
 def _restore(
-    checkpoint: Path, network: nn.Module, optim: torch.optim.Optimizer, tell: Callable[[str], None]
+    checkpoint: Path, network: nn.Module, optim: torch.optim.Optimizer, tell: Callable[[str], None], ranks: Ranks
 ) -> list[dict[str, float]]:
     """Continue from the newest whole checkpoint, if there is one; returns its curve."""
-    found = checkpoints.load(checkpoint, tell)
-    if found is None:
+    path, state = (ranks.first and checkpoints.load(checkpoint, tell)) or (checkpoint, None)
+    state = ranks.same(state)
+    if state is None:
         return []
-    path, state = found
     try:
         network.load_state_dict(state["network"])
         optim.load_state_dict(state["optimiser"])

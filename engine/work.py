@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +46,44 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         memory.fill_uninitialized_memory = before[1]
 
 
+def follow(stages: Mapping[str, Stage], bench: Bench) -> None:
+    """On another rank than the first: help with its pre-trainings, until it says no key any more.
+
+    Args:
+        stages: by key.
+        bench: with a reporter that keeps silent.
+    """
+    while key := bench.ranks.tell().decode():
+        try:
+            with _deterministic(bench.device):
+                torch.manual_seed(stage_seed(stages[key]))
+                _train(stages[key], bench)
+        except BenchError as error:  # as a rule the first rank has the same one, and notes it
+            print(f"rank {bench.ranks.rank}: {error}", file=sys.stderr)
+
+
 def _pretrain(stage: Stage, bench: Bench) -> Record:
+    bench.ranks.tell(stage.key.encode())
+    method, curve, earlier_epochs = _train(stage, bench)
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in method.state_dict().items()}
+    with write_atomically(bench.store.result(stage)) as file:
+        file.write(safetensors.torch.save(weights))
+    split = bench.split(stage)
+    facts = {
+        "params": parameter_count(method.encoder),
+        "flops": method.encoder.flops(),
+        "frames": method.context.frames,
+        "persons": method.context.persons,
+        "train_clips": len(split.train),
+        "test_clips": len(split.test),
+    }
+    if not method.imports:  # nobody knows how long those were trained
+        facts["pretrain_epochs"] = earlier_epochs + len(curve)
+    return stage.record(curve=curve, facts=facts)
+
+
+def _train(stage: Stage, bench: Bench) -> tuple[Method, list[dict[str, float]], int]:
+    """The trained method, its curve, and the epochs of the runs that it started from; on every rank."""
     split = bench.split(stage)
     method = build_method(stage, bench)
     earlier_epochs = 0
@@ -68,21 +106,9 @@ def _pretrain(stage: Stage, bench: Bench) -> Record:
         checkpoint=bench.store.checkpoint(stage),
         report=report,
         tell=bench.reporter.say,
+        ranks=bench.ranks,
     )
-    weights = {name: value.detach().cpu().clone().contiguous() for name, value in method.state_dict().items()}
-    with write_atomically(bench.store.result(stage)) as file:
-        file.write(safetensors.torch.save(weights))
-    facts = {
-        "params": parameter_count(method.encoder),
-        "flops": method.encoder.flops(),
-        "frames": method.context.frames,
-        "persons": method.context.persons,
-        "train_clips": len(split.train),
-        "test_clips": len(split.test),
-    }
-    if not method.imports:  # nobody knows how long those were trained
-        facts["pretrain_epochs"] = earlier_epochs + len(curve)
-    return stage.record(curve=curve, facts=facts)
+    return method, curve, earlier_epochs
 
 
 def _features(stage: Stage, bench: Bench) -> Record:
