@@ -22,6 +22,7 @@ from engine.files import write_arrays, write_atomically
 from engine.records import Record
 from engine.stages import Stage, StageKind
 from engine.train import seed_of
+from methods.base import Method
 from protocols.base import FeatureConfig
 
 
