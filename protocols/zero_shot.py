@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -38,6 +38,9 @@ class ZeroShotConfig(Config):
     rotation: tuple[Strength, ...] = knob(
         (30.0, 60.0, 90.0), "turn about the vertical, the side drawn clip by clip; igm.md 3.2", unit="degrees"
     )
+    grades: Literal["all", "middle"] = knob(
+        "all", "every strength, or the middle one of each kind alone (budget quick)"
+    )
     linear: LinearConfig = knob(LinearConfig(), "the classifier, as under linear")
 
     @model_validator(mode="after")
@@ -51,7 +54,10 @@ class ZeroShotConfig(Config):
     @property
     def strengths(self) -> Mapping[str, tuple[float, ...]]:
         """By kind, in the order of the definition."""
-        return {kind: getattr(self, kind) for kind in KINDS}
+        found = {kind: getattr(self, kind) for kind in KINDS}
+        if self.grades == "middle":
+            return {kind: strengths[len(strengths) // 2 :][:1] for kind, strengths in found.items()}
+        return found
 
 
 KINDS = ("noise", "frames", "part", "gap", "rotation")
@@ -70,6 +76,7 @@ class ZeroShot(Protocol[FrozenContext]):
     )
     version: ClassVar[int] = 1
     Config: ClassVar[type[Config]] = ZeroShotConfig
+    budgets: ClassVar[Mapping[str, Overrides]] = {"quick": {"grades": "middle"}}
     presets: ClassVar[Mapping[str, Overrides]] = {
         kind: {other: () for other in KINDS if other != kind} for kind in KINDS
     }
