@@ -128,12 +128,19 @@ def _print(message: Mapping[str, object]) -> None:
     print(json.dumps(message), flush=True)
 
 
-def end_with_parent() -> None:
-    """Stop this process as Ctrl-C would as soon as its standard input ends."""
+@contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """Stop the block as Ctrl-C would as soon as this process's standard input ends; what comes after it is left alone."""
+    over = threading.Event()
 
     def watch() -> None:
         while os.read(0, 1024):  # not sys.stdin, whose lock a thread must not hold when the interpreter ends
             pass
-        _thread.interrupt_main()
+        if not over.is_set():
+            _thread.interrupt_main()
 
     threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

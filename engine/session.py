@@ -13,7 +13,7 @@ from rich.console import Console
 
 from engine import launch_ray, work
 from engine.bench import Bench
-from engine.companions import RelayReporter, companions, end_with_parent, longest_chain, useful
+from engine.companions import RelayReporter, companions, ending_with_parent, longest_chain, useful
 from engine.config import BenchError
 from engine.estimate import estimate
 from engine.execute import Summary, execute
@@ -155,8 +155,8 @@ def _accompany(make: Make, store: RunStore, place: torch.device, threads: int | 
     """Share the stages with the process that started this one, and leave the rest to it."""
     torch.set_num_threads(threads or 1)
     try:
-        end_with_parent()
-        execute(make(store, place.type == "cuda", lambda line: None), store, place, RelayReporter(console))
+        with ending_with_parent():
+            execute(make(store, place.type == "cuda", lambda line: None), store, place, RelayReporter(console))
     except KeyboardInterrupt:
         return 130
     return 0
