@@ -267,7 +267,13 @@ def write_arrays(
 
     Returns:
         The digest of the data.
+
+    Raises:
+        BenchError: a sample's text, its name say, has a character that would break the lines of the table.
     """
+    for column in samples.select_dtypes(exclude=["number", "bool"]):
+        if bad := [text for text in map(str, samples[column]) if any(ord(one) < 32 for one in text)]:
+            raise BenchError(f"{column} {bad[0]!r} of a sample has a control character. Rename it in the source.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:

@@ -23,8 +23,8 @@ from engine.records import Record
 from engine.stages import Stage
 from engine.store import RESULT, RunStore
 
-_MACHINE = ("device", "cpu", "capability", "threads", "versions", "platform", "ranks")
-"""Circumstances under which a CPU gives the same bytes, if all of them are known and equal."""
+_MACHINE = ("device", "cpu", "capability", "threads", "versions", "platform")
+"""Circumstances under which a CPU gives the same bytes, if all of them are known and equal, and as many ``ranks`` trained."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def compare(stage: Stage, before: Record, content: str, ran: Mapping[str, Any], 
     same = checksum(fresh.result(stage)) == content if content else None
     on_cpu = ran.get("device_type") == again.get("device_type") == "cpu"
     known = all(name in ran and ran[name] == again.get(name) for name in _MACHINE)
-    return Outcome(before, after, same, on_cpu and known)
+    as_many = ran.get("ranks", 1) == again.get("ranks", 1)
+    return Outcome(before, after, same, on_cpu and known and as_many)
 
 
 def checksum(path: Path) -> str:

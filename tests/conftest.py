@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ import run_bench
 
 # Tensors here are tiny: one thread is faster, and one full run with two threads was aborted inside torch.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Commands set the number of threads of the process."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -27,15 +35,13 @@ def shared() -> Path:
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run a command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
 
     def call(*arguments: str, code: int = 0) -> Result:
         result = CliRunner().invoke(run_bench.main, arguments)
         assert result.exit_code == code, (result.output, result.exception)
         return result
 
-    yield call
-    torch.set_num_threads(threads)
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -183,6 +183,7 @@ def test_the_flags_are_frozen():
     assert flags == {
         "--methods", "--protocols", "--datasets", "--targets", "--streams", "--seeds", "--budget", "--recipe", "--set",
         "--results", "--data", "--device", "--threads", "--jobs", "--companion", "--retry-failed", "--ablate",
+        "--launcher", "--ray-address", "--gpus-per-stage",
         "--plan",
     }  # fmt: skip
 

@@ -243,3 +243,12 @@ def test_long_reports_are_cut_short(tmp_path):
     assert "f15: bad" in text
     assert "f16: bad" not in text
     assert "... and 24 more, all listed in manifest.json" in text
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "\0"])
+def test_a_name_that_would_break_the_table_is_refused(tmp_path, name):
+    samples = table()
+    samples["id"] = [name, *samples["id"][1:]]
+    with pytest.raises(BenchError, match=r"id .* of a sample has a control character"):
+        write(tmp_path / "x", sample_clips(), samples)
+    assert not list(tmp_path.iterdir())
