@@ -130,8 +130,12 @@ def _choice(
             raise BenchError(f"{_name(record)}: the suite has no {kind[:-1]} {name!r}.{suggestion(name, known)}")
         plugin = known[name]
     cls = plugin.load()
-    _expect(record, f"version of {name}", identity.get("version"), cls.version)
-    config = _config(record, cls.Config, identity.get("config"))
+    try:
+        config = _config(record, cls.Config, identity.get("config"))
+    except BenchError:
+        _expect(record, f"version of {name}", identity.get("version"), cls.version)  # the likely reason
+        raise
+    _expect(record, f"version of {name}", identity.get("version"), Choice(plugin, config, preset).identity["version"])
     imports = bool(getattr((method.plugin if method else plugin).load(), "imports", False))
     recipe, budget = _part(record, "recipe", str), "full" if method and imports else _part(record, "budget", str)
     dataset = data.partition("/")[0]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from leaderboard.style import plain
 from leaderboard.tables import REFERENCES, Table
 
 _GROUP = 0.8
@@ -48,9 +49,9 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
         panels = figure.subplots(len(boards), 1, squeeze=False)
         for board, axes in zip(boards, panels[:, 0], strict=True):
             _panel(axes, board, colours)
-            axes.set_title(_plain(textwrap.fill(board.title, round(_TITLE * size[0]))), loc="left")
+            axes.set_title(plain(textwrap.fill(board.title, round(_TITLE * size[0]))), loc="left")
             axes.set_xlim(-0.6, widest - 0.4)
-        handles: list[Artist] = [Patch(facecolor=colour, label=_plain(column)) for column, colour in colours.items()]
+        handles: list[Artist] = [Patch(facecolor=colour, label=plain(column)) for column, colour in colours.items()]
         handles += [
             Patch(facecolor="white", edgecolor="0.35", hatch="////", label="reference"),
             Line2D([], [], color="black", linestyle=_DASHES, linewidth=1.2, label="level of the random encoder"),
@@ -108,9 +109,4 @@ def _charted(board: Table) -> tuple[str, ...]:
 
 def _label(name: str) -> str:
     """A name in short lines, changes below the method."""
-    return _plain("\n".join(textwrap.fill(part, 13) for part in name.replace("[", "\n[").split("\n")))
-
-
-def _plain(text: str) -> str:
-    """Text that is not taken for a formula."""
-    return text.replace("$", r"\$")
+    return plain("\n".join(textwrap.fill(part, 13) for part in name.replace("[", "\n[").split("\n")))

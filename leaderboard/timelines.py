@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from leaderboard.cells import Cell
+from leaderboard.style import plain
 from leaderboard.tables import method_order, method_title, timeline_name
 
 _SHOWN = 12
@@ -96,7 +97,7 @@ def _draw(title: str, methods: dict[str, Arrays], classes: Sequence[str], fps: f
     colours = _colours(seen)
     longest = max(span.stop - span.start for span in spans)
     legend = {
-        int(c): Patch(facecolor=colours[int(c)], edgecolor="0.6", linewidth=0.4, label=_plain(classes[c])) for c in seen
+        int(c): Patch(facecolor=colours[int(c)], edgecolor="0.6", linewidth=0.4, label=plain(classes[c])) for c in seen
     }
     columns = int(_WIDTH / _ENTRY)
     height = len(shown) * ((len(methods) + 1) * _BAND + _GAP) + _MARGIN + 0.22 * -(-len(legend) // columns)
@@ -108,10 +109,10 @@ def _draw(title: str, methods: dict[str, Arrays], classes: Sequence[str], fps: f
         for axes, row, span in zip(panels, shown, spans, strict=True):
             bands = {"truth": first["label"][span]} | {name: one["prediction"][span] for name, one in methods.items()}
             _panel(axes, bands, colours, fps or 1.0)
-            axes.set_title(_plain(str(first["id"][row])), loc="left", fontsize=8, pad=3)
+            axes.set_title(plain(str(first["id"][row])), loc="left", fontsize=8, pad=3)
         panels[-1].set_xlim(0, longest / (fps or 1.0))
         panels[-1].set_xlabel("seconds" if fps else "frames", fontsize=8)
-        figure.suptitle(_plain(title), fontsize=9, x=0.01, ha="left")
+        figure.suptitle(plain(title), fontsize=9, x=0.01, ha="left")
         figure.legend(
             handles=list(legend.values()), loc="outside lower center", ncols=columns, frameon=False, fontsize=8
         )
@@ -139,7 +140,7 @@ def _panel(axes: Axes, bands: dict[str, NDArray[np.int64]], colours: dict[int, A
         axes.text(
             end, line, f" {100 * (band == truth).mean():.0f} %", va="center", ha="left", fontsize=7, clip_on=False
         )
-    axes.set_yticks(range(len(bands)), [_plain(name) for name in bands], fontsize=7)
+    axes.set_yticks(range(len(bands)), [plain(name) for name in bands], fontsize=7)
     axes.tick_params(axis="x", labelsize=7)
     sns.despine(ax=axes, left=True, bottom=True)
 
@@ -155,8 +156,3 @@ def _colours(classes: NDArray[np.int64]) -> dict[int, Any]:
         palette = [sns.husl_palette(half, l=light)[i * step % half] for light in (0.45, 0.7) for i in range(half)]
     found = dict(zip(actions, palette, strict=False))
     return {int(c): found.get(int(c), _BACKGROUND) for c in classes}
-
-
-def _plain(text: str) -> str:
-    """Text that is not taken for a formula."""
-    return text.replace("$", r"\$")

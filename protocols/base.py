@@ -240,9 +240,14 @@ class Protocol(ABC, Generic[ContextT]):
         self.config = config
 
     @property
+    def space(self) -> str:
+        """Where the features that it reads come from (:class:`FeatureConfig`), "" if it reads none."""
+        return self.features().space if self.needs in ("features", "frozen") else ""
+
+    @property
     def needs_attention(self) -> bool:
         """Whether it pools by :meth:`methods.base.Method.attention`, which not every method has."""
-        return self.needs == "features" and self.features().space in ("actionlet", "non_actionlet")
+        return self.space in ("actionlet", "non_actionlet")
 
     @classmethod
     def version_under(cls, config: Any) -> int:
@@ -255,11 +260,11 @@ class Protocol(ABC, Generic[ContextT]):
 
     def keeps_joints(self) -> bool:
         """Whether it reads features of every joint, which need an encoder that is ``local``."""
-        return self.needs == "features" and self.features().space == "joints"
+        return self.space == "joints"
 
     def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
         """``None``, or the reason why this protocol cannot evaluate that method on that split."""
-        return None
+        return f"{method} has no projector" if self.space == "projector" and not has_projector else None
 
     def combines(self, other: Protocol[Any]) -> str | None:
         """For protocols on scores: ``None``, or the reason why they cannot combine the other protocol's scores."""

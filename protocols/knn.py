@@ -69,12 +69,6 @@ class Knn(Protocol[EvalContext]):
         """Pooled encoder output by default."""
         return self.config.features
 
-    def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
-        """Projector features need a projector."""
-        if self.config.features.space == "projector" and not has_projector:
-            return f"{method} has no projector"
-        return None
-
     def run(self, context: EvalContext) -> Outcome:
         """Score every test clip by its neighbours among the training clips."""
         votes: list[tuple[Vote, int]] = [("majority", k) for k in self.config.majority]

@@ -85,12 +85,6 @@ class Linear(Protocol[EvalContext]):
         """Pooled encoder output by default."""
         return self.config.features
 
-    def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
-        """Projector features need a projector."""
-        if self.config.features.space == "projector" and not has_projector:
-            return f"{method} has no projector"
-        return None
-
     def run(self, context: EvalContext) -> Outcome:
         """Score the test features with the last epoch's weights."""
         fitted = self.fit(context)

@@ -97,10 +97,6 @@ class ZeroShot(Protocol[FrozenContext]):
         """The features that ``linear`` reads."""
         return self.linear.features()
 
-    def supports(self, method: str, has_projector: bool, train_clips: int) -> str | None:
-        """What ``linear`` supports."""
-        return self.linear.supports(method, has_projector, train_clips)
-
     def passes(self, train_clips: int, test_clips: int) -> float:
         """The test clips once for every condition."""
         return float(test_clips * sum(map(len, self.config.strengths.values())))
