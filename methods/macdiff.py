@@ -23,15 +23,25 @@ from methods.generator import GeneratorConfig, PatchGenerator
 from methods.glimpse import Glimpse, MaskConfig, glimpse
 
 TRAIN = TrainConfig(
-    epochs=400, batch=128, optimiser="adamw", lr=1e-3, weight_decay=0.05, schedule="cosine", warmup_steps=6260
+    epochs=400,
+    batch=128,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    decay_vectors=False,
+    beta2=0.95,
+    schedule="cosine",
+    warmup_share=0.05,
 )
-"""Released MacDiff (its 20 epochs of warm-up are 6,260 steps of NTU-60 xsub); the loop has one weight decay for all
-parameters and betas of (.9, .999), the code none on norms and biases and (.9, .95)."""
+"""Released MacDiff; its warm-up are 20 of 400 epochs."""
 
 QUICK = {
     "train.epochs": 30,
     "train.batch": 32,
     "train.weight_decay": 1e-4,
+    "train.decay_vectors": True,
+    "train.beta2": 0.999,
+    "train.warmup_share": 0.0,
     "train.warmup_steps": 50,
     "train.precision": "auto",
     "train.recalibrate": True,
