@@ -105,6 +105,7 @@ class DSTA(Encoder):
     the batch, as for graph encoders.
     """
 
+    version = 2
     Config = DSTAConfig
     config: DSTAConfig
     graph = True

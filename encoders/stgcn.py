@@ -74,7 +74,7 @@ class Block(nn.Module):
         self.norm_in = nn.BatchNorm2d(channels_out)
         self.temporal = nn.Conv2d(channels_out, channels_out, (kernel, 1), (stride, 1), (kernel // 2, 0))
         self.norm_out = nn.BatchNorm2d(channels_out)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout, inplace=True)
         self.residual = residual
         self.stride = stride
         self.shortcut: nn.Sequential | None = None
@@ -98,7 +98,7 @@ class Block(nn.Module):
 class STGCN(Encoder):
     """ST-GCN: ten blocks, T -> T/4."""
 
-    version = 2
+    version = 3
     Config = STGCNConfig
     config: STGCNConfig
     graph = True

@@ -18,6 +18,7 @@ from datasets.streams import to_stream
 from encoders.base import Encoder
 from engine import checkpoints
 from engine.config import BenchError, TrainConfig
+from engine.memory import keep_freed_memory
 from engine.ranks import ALONE, Ranks
 from methods.base import Method, Step
 
@@ -226,6 +227,8 @@ def fit(
         if isinstance(module, Encoder):
             module.precision = config.precision
     device = training.device
+    if device.type == "cpu":
+        keep_freed_memory()
     generator = Generator(device)
     trainable = [p for p in network.parameters() if p.requires_grad]
     optim, factors = optimiser(network, config, training.rate)
