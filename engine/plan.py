@@ -154,7 +154,7 @@ def build(
     overrides = {
         name: {**changes.get(name, {}), **request.overrides.get(name, {})} for name in {*changes, *request.overrides}
     }
-    splits = splits or Splits(data, sets.frames, tell)
+    splits = splits or Splits(data, sets.frames, tell, store.read_only)
     if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
         raise BenchError("--targets: no protocol of this run evaluates on other data; add one, e.g. transfer.")
     stages: dict[str, Stage] = {}
