@@ -81,6 +81,26 @@ def test_plan_shows_everything_and_runs_nothing(cli, tmp_path):
     assert sum("tinyclr[scale=2.0]" in line for line in result.output.splitlines()) == 4
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--methods", "skeletonclr", "--protocols", "all", "--plan"),
+        ("--methods", "skeletonclr", "--protocols", "knn", "--datasets", "npz:mine.npz#subject=1,2", "--plan"),
+        ("generate", "macdiff", "--plan"),
+        ("--ablate", "skeletonclr.train.epochs=1,2", "--plan"),
+    ],
+)
+def test_a_plan_generates_and_writes_nothing(cli, tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr("datasets.synthetic.generate", lambda **given: pytest.fail("generated"))
+    monkeypatch.setattr("datasets.synthetic_untrimmed.generate", lambda: pytest.fail("generated"))
+    _skeletons(tmp_path / "mine.npz")
+    before = sorted(tmp_path.rglob("*"))
+    shown = " ".join(cli(*arguments).output.split())
+    assert re.search(r"\b\d+ stages to do, 0 done", shown)
+    assert ("synthetic is not generated in data/ yet" in shown) == ("npz:mine.npz#subject=1,2" not in arguments)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_failure_gives_exit_code_1_and_the_rest_of_the_table(cli, tmp_path):
     result = cli(*TINY, "--methods", f"{PLUGINS}:Breaking", code=1)
     assert "FAILED" in result.output
