@@ -45,7 +45,7 @@ def test_a_run_ends_with_a_leaderboard(cli, tmp_path):
         assert name in result.output
     assert "Written: results/leaderboard." in result.output
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
-        "runs", "figures", "page", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
+        "runs", "logs", "figures", "page", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
     }  # fmt: skip
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
     rows = table[(table.metric == "top1") & (table.protocol == "knn")].set_index("method")

@@ -117,6 +117,7 @@ def test_old_ones_go_and_those_of_runs_that_may_go_on_stay(tmp_path: Path, monke
     assert [path.name for path in logs.surplus(tmp_path, now)] == ["2.log"]
 
 
+@pytest.mark.slow
 def test_a_command_has_one_log_whatever_helps_it(tmp_path: Path) -> None:
     """The lines of companions are in that of the command; --plan has none."""
     subprocess.run([*RUN, "--plan"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
