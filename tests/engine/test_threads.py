@@ -33,7 +33,7 @@ def test_the_same_number_gives_the_same_bits_and_another_the_same_draws() -> Non
 
 
 def test_features_of_an_untrained_encoder_differ_by_rounding_at_most() -> None:
-    method = build("random", {})
+    method = build("random", {}).eval()
     points = clips(NTU25, 2)
     found = []
     for threads in (1, 2):
