@@ -18,6 +18,7 @@ from datasets.resized import ResizedConfig, resize_matrix, resized
 from encoders.skeleton_transformer import patchify, unpatchify
 from engine import train
 from engine.config import resolve
+from engine.extract import extract
 from engine.registry import find
 from methods.base import Context, Step
 from methods.diffusion import Standardise
@@ -31,6 +32,7 @@ from methods.idempotency import (
     unit_features,
 )
 from methods.macdiff import MacDiff
+from protocols.base import FeatureConfig
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "stgcn": {"width": 2, "dim": 8, "dropout": 0.0, "init": "torch"},
@@ -231,6 +233,19 @@ def test_clips_that_are_not_trusted_are_not_encoded_again() -> None:
     same = method.encoded_again(replace(made, clean=noisy), trusted, step())  # type: ignore[operator]
     assert again.shape == (len(trusted), method.encoder.dim)
     torch.testing.assert_close(same, again)
+
+
+def test_features_of_what_is_generated_from_clips() -> None:
+    """igm.md 3.2, row b; zero_shot averages them with those of the clips."""
+    method, x = build("igm").eval(), clips()
+    losses_of(method, step())  # gathers the moments
+    (found,) = extract(method, x, FeatureConfig(), torch.Generator().manual_seed(3), 500)
+    made = method.generate(x, (500,), 0, torch.Generator().manual_seed(3))
+    assert list(made) == ["one step from t = 500"]
+    with torch.no_grad():
+        torch.testing.assert_close(found, method.encoder.pool(method.encoder(made["one step from t = 500"])))
+    (plain,) = extract(method, x, FeatureConfig(), torch.Generator())
+    assert not torch.allclose(found, plain)
 
 
 def test_all_persons_means_the_present_ones() -> None:
