@@ -38,13 +38,14 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "stgcn": {"width": 2, "dim": 8, "dropout": 0.0, "init": "torch"},
     "skeleton_transformer": {"dim": 16, "blocks": 1, "heads": 2},
 }
+OTHERS: Mapping[str, Mapping[str, Any]] = {"dsta": {"width": 4, "init": "torch"}, "ctrgcn": {"width": 8}}
 SMALL = {"generator.dim": 16, "generator.depth": 1, "generator.heads": 2}
 
 
 def build(name: str, encoder: str = "skeleton_transformer", **changes: Any) -> MacDiff:
     torch.manual_seed(0)
     method, network = find("methods", name), find("encoders", encoder)
-    config = resolve(network.Config, SIZES[encoder])
+    config = resolve(network.Config, {**SIZES, **OTHERS}[encoder])
     context = Context(lambda: network(config, NTU25, frames=18, persons=2), NTU25, "joint", 18, 2, 24)
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
     built: MacDiff = method(resolve(method.Config, SMALL, dotted), context).train()
@@ -284,11 +285,23 @@ def test_the_noisy_feature_reaches_the_second_pass_only(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize(("name", "encoder"), [("igm", "skeleton_transformer"), ("igm", "stgcn"), ("macdiff", "stgcn")])
-def test_training_is_finite_and_learns_to_denoise(name: str, encoder: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "preset", "encoder"),
+    [
+        ("igm", "", "skeleton_transformer"),
+        ("igm", "", "stgcn"),
+        ("macdiff", "", "stgcn"),
+        pytest.param("igm", "", "dsta", marks=pytest.mark.slow),
+        pytest.param("igm", "", "ctrgcn", marks=pytest.mark.slow),
+        pytest.param("igm", "literal", "skeleton_transformer", marks=pytest.mark.slow),
+        pytest.param("igm", "literal", "stgcn", marks=pytest.mark.slow),
+    ],
+)
+def test_training_is_finite_and_learns_to_denoise(name: str, preset: str, encoder: str, precision: str) -> None:
     method = build(
         name,
         encoder,
+        **_keywords(find("methods", name).presets.get(preset, {})),
         train__precision=precision,
         train__epochs=6,
         train__batch=8,
