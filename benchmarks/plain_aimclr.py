@@ -41,7 +41,8 @@ class PlainAimCLR(nn.Module):
         """Maps (N, M, D, T', V) of contiguous clips (N, C, T, V, M)."""
         assert isinstance(network.encoder, STGCN)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            return plain_forward(network.encoder, clips).float()
+            maps = plain_forward(network.encoder, clips)
+        return maps.float() if self.bf16 else maps
 
     def embed(self, network: Embedder, maps: Tensor) -> Tensor:
         """Unit vectors (N, d)."""

@@ -1,4 +1,4 @@
-"""Clips per second and peak memory of pre-training at the papers' settings, generated clips, every case in a process of its own.
+"""Clips per second and peak memory of pre-training at the papers' settings, generated clips, each case in a process of its own.
 
 Run by hand: ``python -m benchmarks.pretrain [--methods aimclr,mamp] [--precisions bf16] [--threads 1,2] [--batch 128]``.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,10 @@ from methods.aimclr import AimCLR
 from methods.base import Step
 
 TINY = Case(
-    batch=4, frames=16, settings={"moco.queue": 16, "moco.dim": 8}, encoder_settings={"width": 2, "dim": 8, "dropout": 0.0}
+    batch=4,
+    frames=16,
+    settings={"moco.queue": 16, "moco.dim": 8},
+    encoder_settings={"width": 2, "dim": 8, "dropout": 0.0},
 )
 
 
@@ -53,8 +57,6 @@ def test_losses_are_those_of_the_direct_translation(key_init: str) -> None:
 def test_views_of_single_clips_leave_absent_persons_absent_but_for_noise() -> None:
     clips = generated(6, NTU25, frames=16)
     assert not clips.presence.all()
-    import numpy as np
-
     extreme, normal, key = plain_views(clips.clips, np.random.default_rng(0))
     assert extreme.shape == normal.shape == key.shape == clips.clips.shape
     absent = ~clips.presence
