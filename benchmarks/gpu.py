@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,14 @@ def profiled(case: Case, clips: ClipSet, rows: int = 15) -> str:
     return str(seen.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=60))
 
 
-def measure(
-    device: str, count: int, batches: Sequence[int], encoder_settings: Mapping[str, Any], markdown: bool = False
-) -> None:
+def measure(base: Case, device: str, count: int, batches: Sequence[int], markdown: bool = False) -> None:
     """Print everything."""
-    clips = generated(count, NTU25, device=device)
+    clips = generated(count, NTU25, base.frames, device=device)
     on_gpu = clips.clips.is_cuda
     name = torch.cuda.get_device_name() if on_gpu else "CPU, a dry run"
     rows = []
     for batch in batches:
-        case = Case(precision="bf16", batch=batch, encoder_settings=encoder_settings)
+        case = replace(base, batch=batch)
         for compiled in (False, True) if on_gpu else (False,):
             torch.cuda.reset_peak_memory_stats() if on_gpu else None
             reached = rate(case, clips, compiled)
@@ -97,8 +95,8 @@ def measure(
     columns = ("", "clips/s", f"of {GOAL:,}", "ms per step", "peak GiB")
     Table(f"AimCLR, bf16, {count:,} clips on the device ({name})", columns, rows).show(markdown)
 
-    case = Case(precision="bf16", batch=batches[0], encoder_settings=encoder_settings)
-    few = generated(min(count, _LOOKED_AT * case.batch), NTU25, device=device)
+    case = replace(base, batch=batches[0])
+    few = generated(min(count, _LOOKED_AT * case.batch), NTU25, base.frames, device=device)
     steps = len(few) // case.batch
     places = [[place, str(times), "yes" if times >= steps else "no"] for place, times in waits(case, few).most_common()]
     title = f"Where the device was waited for in an epoch of {steps} steps (the loop looks at the losses every 20)"
@@ -112,12 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--clips", type=int, default=CLIPS)
     parser.add_argument("--batch", default="128,512")
-    parser.add_argument("--width", type=int, default=16, help="of ST-GCN; 16 is the papers'")
     parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit("No GPU here that this build of torch can use: nothing was measured. --device cpu makes a dry run.")
-    measure(given.device, given.clips, [int(n) for n in given.batch.split(",")], {"width": given.width}, given.markdown)
+    batches = [int(count) for count in given.batch.split(",")]
+    measure(Case(precision="bf16"), given.device, given.clips, batches, given.markdown)
 
 
 if __name__ == "__main__":

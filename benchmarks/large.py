@@ -1,7 +1,7 @@
 """Data of the size of NTU RGB+D 120: does pre-training fit into 16 GiB, and what do clips cost that lie in a mapped file?
 
-Run by hand: ``python -m benchmarks.large [--clips 114480] [--batch 128] [--threads 2] [--folder DIR]``; it writes 30 kB a clip into the
-folder, and as much again for the mapped part. Clips are generated; a fair share of them is the training part of x-sub.
+Run by hand: ``python -m benchmarks.large [--clips 114480] [--batch 128] [--threads 2] [--folder DIR]``; it writes 30 kB a clip
+into the folder, and as much again while the file is mapped. Clips are generated; as many as in x-sub are for training.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.steps import Case, alone, build, generated, peak_gib, train_steps
 from benchmarks.tables import Table
+from datasets import mapped as mapped_clips
 from datasets import store
 from datasets.clips import ClipSet, to_storage
 from datasets.layout import NTU25
@@ -54,7 +55,7 @@ def write(folder: Path, count: int) -> None:
 def measure(folder: Path, mapped: bool, case: Case) -> Cost:
     """Load both parts and train on one of them; call it in a process of its own."""
     torch.set_num_threads(case.threads)
-    store._IN_MEMORY = 0.0 if mapped else 1.0
+    mapped_clips.IN_MEMORY = 0.0 if mapped else 1.0
     start = time.perf_counter()
     prepared = store.open_store(folder / "store")
     training = np.arange(len(prepared.clips)) < len(prepared.clips) * TRAINING // CLIPS
@@ -106,17 +107,11 @@ def table(clips: int = CLIPS, case: Case | None = None, folder: Path | None = No
                 [name, f"{cost.load:.0f}", *reads, f"{1000 * case.batch / cost.rate:.0f}", f"{cost.rate:.1f}",
                  f"{cost.anonymous:.1f}", f"{cost.peak:.1f}"]
             )  # fmt: skip
-    title = f"AimCLR on {clips:,} clips ({clips * 30_000 / 1e9:.1f} GB), {case.precision}, batch {case.batch}, {case.threads} thread(s)"
+    size = f"{clips:,} clips, {clips * 30_000 / 1e9:.1f} GB"
+    title = f"AimCLR on {size}, {case.precision}, batch {case.batch}, {case.threads} thread(s)"
     columns = (
-        "clips",
-        "load s",
-        "read a batch, ms",
-        "from the disk, ms",
-        "step, ms",
-        "clips/s",
-        "GiB after",
-        "peak GiB, files too",
-    )
+        "clips", "load s", "read a batch, ms", "from the disk, ms", "step, ms", "clips/s", "GiB after", "peak GiB, files too"
+    )  # fmt: skip
     return Table(title, columns, rows)
 
 

@@ -1,7 +1,7 @@
 """Operations and bytes of every encoder, and how near its training comes to what this machine can do.
 
-Run by hand: ``python -m benchmarks.operations [--threads 2] [--batch 16] [--encoders stgcn]``. The machine's roofs are measured in the
-same process: arithmetic by ST-GCN's widest convolution, 256 to 256 channels over 9 frames, forward and backward; memory by a copy.
+Run by hand: ``python -m benchmarks.operations [--threads 2] [--batch 16] [--encoders stgcn]``. The roofs are measured in the
+same process: arithmetic by ST-GCN's widest convolution (256 to 256 channels, 9 frames), forward and backward; memory by a copy.
 """
 
 from __future__ import annotations

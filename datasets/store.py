@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import shutil
 import tempfile
 import warnings
@@ -23,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.layout import Layout
+from datasets.mapped import AT_ONCE, picked_rows
 from engine.config import BenchError, digest
 
 if TYPE_CHECKING:  # torch is imported where it is used: processes that read raw files do without it
@@ -30,10 +29,6 @@ if TYPE_CHECKING:  # torch is imported where it is used: processes that read raw
 
 FORMAT = 1
 """Raised when the files' form changes; older stores are then refused."""
-_IN_MEMORY = 0.25
-"""Share of main memory that the clips of a part of a split may take; a larger part is mapped from a file."""
-_AT_ONCE = 4096
-"""Clips that are looked at together."""
 COLUMNS = ("id", "label", "length")
 """Columns every sample table has; all others say where a sample comes from (``subject``, ``camera`` ...)."""
 
@@ -141,12 +136,12 @@ class Prepared(Store):
 
         from datasets.clips import ClipSet, from_storage
 
-        clips = torch.from_numpy(_picked(self.clips, np.flatnonzero(chosen), self.folder.parent))
+        clips = torch.from_numpy(picked_rows(self.clips, np.flatnonzero(chosen), self.folder.parent))
         rows = self.samples[chosen]
         return ClipSet(
             clips=from_storage(clips),
             labels=torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True)),
-            presence=torch.cat([(part != 0).flatten(2).any(2) for part in clips.split(_AT_ONCE)]),
+            presence=torch.cat([(part != 0).flatten(2).any(2) for part in clips.split(AT_ONCE)]),
             ids=tuple(rows["id"]),
             groups={str(name): group_of(self.samples[name])[chosen] for name in rows if name not in COLUMNS},
             lengths=torch.from_numpy(rows["length"].to_numpy(np.int64, copy=True)),
@@ -176,33 +171,6 @@ class Prepared(Store):
             group=group,
             digest=checksum,
         )
-
-
-def _picked(clips: NDArray[np.float32], rows: NDArray[np.int64], folder: Path) -> NDArray[np.float32]:
-    """Some rows of a store's clips, on their own; where memory is scarce they lie in a file that vanishes with the array.
-
-    The system keeps as much of that file in memory as it has room for, and reads the rest when a batch asks for it.
-    """
-    parts = (clips[rows[start : start + _AT_ONCE]] for start in range(0, len(rows), _AT_ONCE))
-    shape = (len(rows), *clips.shape[1:])
-    if 4 * math.prod(shape) <= _IN_MEMORY * _main_memory():
-        picked = np.empty(shape, np.float32)
-        for number, part in enumerate(parts):
-            picked[number * _AT_ONCE :][: len(part)] = part
-        return picked
-    with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
-        for part in parts:  # written, not mapped: a full disk is an error then, and no crash
-            file.write(np.ascontiguousarray(part).data)
-        file.flush()
-        return np.memmap(file, np.float32, "r+", shape=shape)
-
-
-def _main_memory() -> float:
-    """Bytes of main memory."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # Windows
-        return math.inf
 
 
 class ClipFile:

@@ -17,7 +17,14 @@ from benchmarks.tables import Table
 from datasets.clips import to_storage
 from datasets.layout import NTU25
 
-SMALL = {"width": 2, "dim": 8}
+TINY = Case(
+    precision="bf16",
+    frames=16,
+    batch=8,
+    steps=1,
+    settings={"moco.queue": 16, "moco.dim": 8},
+    encoder_settings={"width": 2, "dim": 8},
+)
 
 
 def test_generated_clips_lack_as_many_second_persons_as_ntu() -> None:
@@ -54,7 +61,7 @@ def test_parts_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of the profiler, which finds no GPU
 def test_the_gpu_script_runs_dry(capsys: pytest.CaptureFixture[str]) -> None:
-    gpu.measure("cpu", 64, (16,), SMALL, markdown=True)
+    gpu.measure(TINY, "cpu", 64, (16,), markdown=True)
     printed = capsys.readouterr().out
     assert "| batch 16, eager |" in printed
     assert "| nowhere | 0 | no |" in printed
@@ -65,10 +72,8 @@ def test_the_gpu_script_runs_dry(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_large_data_are_measured_both_ways(tmp_path: Path) -> None:
-    settings = {"moco.queue": 16, "moco.dim": 8}
-    case = Case(batch=8, steps=1, settings=settings, encoder_settings=SMALL)
     large.write(tmp_path, 64)
-    costs = [large.measure(tmp_path, mapped, case) for mapped in (False, True)]
+    costs = [large.measure(tmp_path, mapped, TINY) for mapped in (False, True)]
     assert all(cost.rate > 0 and cost.read > 0 for cost in costs)
 
 
