@@ -12,7 +12,6 @@ from typing import Any
 from engine.config import BenchError, Config, Overrides, as_dict, identifying, resolve, suggestion
 from engine.registry import KINDS, Kind, Plugin, locate, match, scan
 
-DEFAULT_ENCODER = "stgcn"
 _MOST_FRAMES = 2000
 """Frames per clip; NTU RGB+D's longest recordings have 300."""
 
@@ -143,12 +142,12 @@ class Sets:
     """The ``--set`` options.
 
     Attributes:
-        encoder: encoder for all methods that leave the choice open, or several, separated by commas.
+        encoders: names of encoders for all methods that leave the choice open; none for each method's own default.
         frames: frames per clip, ``None`` for the dataset's default.
         triples: (plug-in, key, value) of the others, as written.
     """
 
-    encoder: str
+    encoders: tuple[str, ...]
     frames: int | None
     triples: tuple[tuple[str, str, str], ...]
 
@@ -159,13 +158,14 @@ def parse_sets(options: Iterable[str]) -> Sets:
     Raises:
         BenchError: an option is not of the form ``PLUGIN.KEY=VALUE``, or the frames are no positive number.
     """
-    encoder, frames, triples = DEFAULT_ENCODER, None, []
+    encoders: tuple[str, ...] = ()
+    frames, triples = None, []
     for option in options:
         name, equals, value = option.partition("=")
         plugin, dot, key = name.strip().partition(".")
         value = value.strip()
         if equals and not dot and plugin == "encoder":
-            encoder = value
+            encoders = tuple(name.strip() for name in value.split(","))
         elif equals and not dot and plugin == "frames":
             if not value.isdecimal() or len(value) > 4 or not 2 <= int(value) <= _MOST_FRAMES:
                 raise BenchError(
@@ -176,7 +176,7 @@ def parse_sets(options: Iterable[str]) -> Sets:
             triples.append((plugin, key, value))
         else:
             raise BenchError(f"--set {option}: write PLUGIN.KEY=VALUE (aimclr.topk=2), encoder=NAME or frames=NUMBER.")
-    return Sets(encoder, frames, tuple(triples))
+    return Sets(encoders, frames, tuple(triples))
 
 
 def assign(triples: Iterable[tuple[str, str, str]], taking_part: Iterable[Plugin]) -> dict[str, dict[str, Any]]:

@@ -147,7 +147,8 @@ def build(
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
-    chosen = list(dict.fromkeys(locate("encoders", name.strip()) for name in sets.encoder.split(",")))
+    names = sets.encoders or [plugin.load().default_encoder for plugin, _ in methods if plugin.name not in REFERENCES]
+    chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [locate("encoders", Method.default_encoder)]
     ancestors = [ancestor for plugin, _ in methods for ancestor in lineage(plugin)]
     encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(ancestors, chosen)]
     changes = assign(sets.triples, [*ancestors, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
@@ -193,6 +194,8 @@ def build(
                 for (method, method_preset), (protocol, preset) in product(methods, evaluators):
                     if method.load().encoder_name and encoder is not chosen[0]:
                         continue  # it always uses the same one
+                    if not sets.encoders and encoder.name not in _usual_encoders(method, chosen):
+                        continue
                     for place in where[protocol]:
                         there = replace(settings, tuned=_tuned(budget, place))
                         cell, reason = cells.cell(method, method_preset, choose(protocol, preset, there), place)
@@ -380,6 +383,11 @@ def lineage(method: Plugin) -> list[Plugin]:
 def _encoder_of(method: Plugin, chosen: Plugin) -> Plugin:
     fixed = method.load().encoder_name
     return locate("encoders", fixed) if fixed else chosen
+
+
+def _usual_encoders(method: Plugin, chosen: Sequence[Plugin]) -> list[str]:
+    """Encoders that a method is run with where the user names none: its own, reference rows with all that others use."""
+    return [plugin.name for plugin in chosen] if method.name in REFERENCES else [method.load().default_encoder]
 
 
 def _default_budget(split: Split, gpu: bool, notes: dict[str, None]) -> str:

@@ -50,7 +50,10 @@ def description(name: str) -> RenderableType:
     facts = [f"{plugin.kind[:-1]}, version {cls.version}, {place}"]
     facts += [f"also called {', '.join(plugin.aliases)}"] if plugin.aliases else []
     facts += [f"starts from the run of {cls.init_from}"] if getattr(cls, "init_from", None) else []
-    facts += [f"encoder: always {cls.encoder_name}"] if getattr(cls, "encoder_name", None) else []
+    if fixed := getattr(cls, "encoder_name", None):
+        facts += [f"encoder: always {fixed}"]
+    elif usual := getattr(cls, "default_encoder", None):
+        facts += [f"encoder: {usual}, if --set encoder=NAME does not name another"]
     parts: list[RenderableType] = [head, *(Text(fact, style="dim") for fact in facts)]
     if text := inspect.getdoc(cls):
         parts += [Text(), Text(text)]

@@ -153,9 +153,9 @@ def _reported(said: Reported, row: Variant, full: Variant) -> Entry:
 def _measured(one: Filled) -> Entry:
     summary = one.cell.metrics.get(one.cell.headline) if one.cell else None
     if one.cell is None or summary is None:
-        return Entry(one_line(one.cell.gap) if one.cell else _NOT_RUN)
+        return Entry(one_line(one.cell.gap), key=one.cell.key) if one.cell else Entry(_NOT_RUN)
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
-    return Entry(text, f"n={summary.n}", one_line(one.cell.gap), summary=summary)
+    return Entry(text, f"n={summary.n}", one_line(one.cell.gap), summary=summary, key=one.cell.key)
 
 
 def _gap(one: Filled, full: Variant) -> Entry:

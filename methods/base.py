@@ -83,6 +83,7 @@ class Method(nn.Module, ABC):
             and one without changes is the method as it is.
         init_from: method whose finished run (same dataset, stream, seed) this one starts from.
         encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
+        default_encoder: encoder of its paper, taken where the user chooses none.
         all_streams: one run trains encoders for all streams: its views stay joint clips, which it converts itself, and
             ``encoder`` is the one of ``context.stream``.
         imports: starts from weights that ``import-weights`` kept; ``name:preset`` says which.
@@ -100,6 +101,7 @@ class Method(nn.Module, ABC):
     ablations: ClassVar[Mapping[str, Mapping[str, Overrides]]] = {}
     init_from: ClassVar[str | None] = None
     encoder_name: ClassVar[str | None] = None
+    default_encoder: ClassVar[str] = "stgcn"
     all_streams: ClassVar[bool] = False
     imports: ClassVar[bool] = False
     cost: ClassVar[float] = 0.0

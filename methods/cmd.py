@@ -30,7 +30,7 @@ class DistillConfig(Config):
 
 
 class CMDConfig(MomentumMethodConfig):
-    """CMD's settings; its paper uses the encoder ``bigru``."""
+    """CMD's settings."""
 
     train: TrainConfig = knob(
         TrainConfig(epochs=451, batch=64, lr=0.01, milestones=(351,)), "training loop; values of the released script"
@@ -46,6 +46,7 @@ class CMD(CrosSCLR):
     aliases: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[MethodConfig]] = CMDConfig
     config: CMDConfig
+    default_encoder = "bigru"
     recipes = {}
     budgets = {"quick": QUICK}
     tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}}

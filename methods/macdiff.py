@@ -99,6 +99,7 @@ class MacDiff(Method):
     title = "MacDiff (Wu et al., ECCV 2024)"
     Config = MacDiffConfig
     config: MacDiffConfig
+    default_encoder = "skeleton_transformer"
     cost = 6.0
     budgets = {"quick": QUICK}
 

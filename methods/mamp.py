@@ -72,6 +72,7 @@ class MAMP(Method):
     title = "MAMP (Mao et al., ICCV 2023)"
     Config = MAMPConfig
     config: MAMPConfig
+    default_encoder = "skeleton_transformer"
     cost = 1.4
     budgets = {"quick": QUICK}
     tuned = {

@@ -104,7 +104,7 @@ def test_presets_add_up_and_an_unknown_one_says_what_there_is():
 
 def test_set_options_are_sorted_by_plugin():
     sets = parse_sets(["encoder=stgcn", "frames=64", "tiny.scale=2", "linear.lr=[0.1, 1]", "tiny.train.lr=1"])
-    assert (sets.encoder, sets.frames) == ("stgcn", 64)
+    assert (sets.encoders, sets.frames) == ((), 64)
     tables = assign(sets.triples, [TINY, locate("protocols", "linear")])
     assert tables == {"tinyclr": {"scale": "2", "train.lr": "1"}, "linear": {"lr": "[0.1, 1]"}}
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine import stages
 from engine.config import BenchError
-from engine.plan import Plan
+from engine.plan import Plan, Request, build
 from engine.registry import ROOT
 from methods.random import Random
 
@@ -249,3 +249,21 @@ def test_several_encoders_run_every_method_on_each(world):
         if job.stage.kind == "fuse":
             assert len(job.stage.parents) == 2
             assert {parent.labels.encoder for parent in job.stage.parents} == {job.stage.labels.encoder}
+
+
+def test_methods_use_the_encoder_of_their_paper_unless_one_is_named(world):
+    def rows(*sets: str) -> set[tuple[str, str]]:
+        request = Request(("skeletonclr", "mamp"), ("knn",), (f"{PLUGINS}:Tiny",), sets=sets)
+        plan = build(request, world.results / "data", world.store)
+        return {(job.stage.labels.method, job.stage.labels.encoder) for job in plan.jobs}
+
+    transformer, reference = "skeleton_transformer", {("raw", "coordinates")}
+    assert rows() == reference | {
+        ("random", "stgcn"),
+        ("skeletonclr", "stgcn"),
+        ("random", transformer),
+        ("mamp", transformer),
+    }
+    assert rows(f"encoder={transformer}") == reference | {
+        (method, transformer) for method in ("random", "skeletonclr", "mamp")
+    }

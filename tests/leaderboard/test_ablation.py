@@ -233,6 +233,7 @@ def test_every_format(fake, check_latex) -> None:
     parsed.feed(page)
     assert [row[0] for row in parsed.rows] == ["Variant", "full", "w/o (A_1 & <B>)", "50 % | all"]
     assert "draws ±" not in page
+    assert all(sum(f'data-key="{key}"' in page for key in keys) == 1 for _, keys in rows)
     found = pd.read_csv(paths[1])
     assert tuple(found.columns) == COLUMNS
     gap = filled[0].lines[1][0].gap
