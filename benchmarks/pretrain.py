@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from benchmarks.plain_aimclr import direct_steps
-from benchmarks.steps import PUBLISHED, Case, Speed, alone, steps_of
+from benchmarks.steps import Case, Speed, alone, steps_of
 from benchmarks.tables import Table, show_all
+from engine.registry import find
 
 METHODS = ("skeletonclr", "aimclr", "actclr", "hiclr", "crossclr", "cmd", "igm", "mamp", "macdiff")
 PRECISIONS = ("float32", "bf16")
@@ -35,7 +36,7 @@ def methods_table(
         peaks = [
             f"{max(s.peak for s, (of, _) in zip(measured, columns, strict=True) if of == p):.1f}" for p in precisions
         ]
-        rows.append([method, PUBLISHED.get(method, "stgcn"), *rates, *peaks])
+        rows.append([method, find("methods", method).default_encoder, *rates, *peaks])
     names = [f"{precision}, {count} thread(s)" for precision, count in columns]
     peaks = [f"peak GiB, {precision}" for precision in precisions]
     return Table(f"Pre-training, clips/s, batch {batch}", ("method", "encoder", *names, *peaks), rows)

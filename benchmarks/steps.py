@@ -37,13 +37,6 @@ COCO17 = Layout.from_parents(
     (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
 )  # fmt: skip
 LAYOUTS = {len(layout): layout for layout in (COCO17, KINECT20, NTU25)}
-PUBLISHED = {
-    "cmd": "bigru",
-    "mamp": "skeleton_transformer",
-    "macdiff": "skeleton_transformer",
-    "igm": "skeleton_transformer",
-}
-"""Encoders of the papers where they are not ST-GCN."""
 ABSENT = 0.82
 """Share of NTU RGB+D 60's clips without a second person."""
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -108,7 +101,7 @@ def generated(count: int, layout: Layout, frames: int = 50, persons: int = 2, de
 def build(case: Case, clips: ClipSet) -> Method:
     """The method of a case."""
     method = find("methods", case.method)
-    encoder = find("encoders", case.encoder or PUBLISHED.get(case.method, "stgcn"))
+    encoder = find("encoders", case.encoder or method.default_encoder)
     layout = LAYOUTS[case.joints]
     _, _, frames, _, persons = clips.clips.shape
 

@@ -148,7 +148,9 @@ def build(
     )
     evaluators, fusions = _sorted_protocols(request, notes)
     names = sets.encoders or [plugin.load().default_encoder for plugin, _ in methods if plugin.name not in REFERENCES]
-    chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [locate("encoders", Method.default_encoder)]
+    chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [
+        locate("encoders", Method.default_encoder)
+    ]
     ancestors = [ancestor for plugin, _ in methods for ancestor in lineage(plugin)]
     encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(ancestors, chosen)]
     changes = assign(sets.triples, [*ancestors, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
