@@ -26,11 +26,11 @@ FRAMES, PERSONS = 50, 2
 ENCODERS = tuple(name for name in names("encoders") if name != "coordinates")
 
 
-class Traffic(TorchDispatchMode):
+class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of what operations read and write, each tensor once per operation; views cost nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,7 +49,8 @@ _FREE = {_aten.empty.memory_format, _aten.empty_like.default, _aten.empty_stride
 def roofs(precision: str) -> tuple[float, float]:
     """Operations per second of a convolution with its backward pass, and bytes per second of a copy."""
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    convolution = nn.Conv2d(256, 256, (9, 1), padding=(4, 0), bias=False).to(kind, memory_format=torch.channels_last)
+    convolution = nn.Conv2d(256, 256, (9, 1), padding=(4, 0), bias=False, dtype=kind)
+    convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(64, 256, 13, 25).to(kind, memory_format=torch.channels_last).requires_grad_()
     slope = torch.randn(64, 256, 13, 25).to(kind, memory_format=torch.channels_last)
     operations = 3 * 2 * 9 * 256 * x.numel()
@@ -63,7 +64,7 @@ def step_of(encoder: Encoder, batch: int) -> float:
     clips = from_storage(torch.randn(batch, PERSONS, FRAMES, len(NTU25), 3))
     with Traffic() as traffic:
         encoder(clips).sum().backward()
-    return traffic.bytes / batch
+    return float(traffic.bytes) / batch
 
 
 def table(threads: int = 1, batch: int = 16, precision: str = "float32", encoders: Iterable[str] = ENCODERS) -> Table:

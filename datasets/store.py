@@ -141,7 +141,7 @@ class Prepared(Store):
         return ClipSet(
             clips=from_storage(clips),
             labels=torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True)),
-            presence=torch.cat([(part != 0).flatten(2).any(2) for part in clips.split(AT_ONCE)]),
+            presence=torch.cat([(part != 0).flatten(2).any(2) for part in torch.split(clips, AT_ONCE)]),
             ids=tuple(rows["id"]),
             groups={str(name): group_of(self.samples[name])[chosen] for name in rows if name not in COLUMNS},
             lengths=torch.from_numpy(rows["length"].to_numpy(np.int64, copy=True)),
