@@ -32,7 +32,7 @@ PARTS: Mapping[str, Part] = {
     "growth": lambda batch, threads: iter([pretrain.growth_table(batch, threads[-1])]),
     "encoder": lambda batch, threads: (encoder.table(count, batch) for count in threads),
     "operations": lambda batch, threads: (
-        operations.table(count, batch, precision) for count in threads for precision in pretrain.PRECISIONS
+        operations.table(threads[-1], batch, precision) for precision in pretrain.PRECISIONS
     ),
     "views": lambda batch, threads: (augment.table(count, batch) for count in threads),
     "preparation": lambda batch, threads: (part.table() for part in (ntu_reader, pku_reader)),

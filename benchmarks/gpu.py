@@ -87,7 +87,8 @@ def measure(base: Case, device: str, count: int, batches: Sequence[int], markdow
     for batch in batches:
         case = replace(base, batch=batch)
         for compiled in (False, True) if on_gpu else (False,):
-            torch.cuda.reset_peak_memory_stats() if on_gpu else None
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
             reached = rate(case, clips, compiled)
             peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if on_gpu else ""
             kind = f"batch {batch}, {'compiled' if compiled else 'eager'}"

@@ -71,7 +71,8 @@ def measure(folder: Path, mapped: bool, case: Case) -> Cost:
 
 def read_seconds(clips: ClipSet, batch: int) -> float:
     """Average seconds to take a random batch, over an epoch's beginning."""
-    batches = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).split(batch)[:50]
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
+    batches = torch.split(order, batch)[:50]
     stored = to_storage(clips.clips)
     start = time.perf_counter()
     for index in batches:

@@ -109,7 +109,7 @@ def direct_steps(case: Case) -> Speed:
     method = build(case, clips)
     assert isinstance(method, AimCLR)
     plain, random, seconds = PlainAimCLR(method).train(), np.random.default_rng(0), []
-    for index in torch.randperm(len(clips)).split(case.batch)[: case.steps + 1]:
+    for index in torch.split(torch.randperm(len(clips)), case.batch)[: case.steps + 1]:
         start = time.perf_counter()
         plain.step(plain_views(clips.clips[index].contiguous(), random))
         seconds.append(time.perf_counter() - start)

@@ -6,8 +6,9 @@ Run by hand: ``python -m benchmarks.pretrain [--methods aimclr,mamp] [--precisio
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.plain_aimclr import direct_steps
 from benchmarks.steps import Case, Speed, alone, steps_of
@@ -16,7 +17,7 @@ from engine.registry import find
 
 METHODS = ("skeletonclr", "aimclr", "actclr", "hiclr", "crossclr", "cmd", "igm", "mamp", "macdiff")
 PRECISIONS = ("float32", "bf16")
-SKIPPED = {"encoder_settings": {"absent": "skip"}}
+SKIPPED: Mapping[str, Any] = {"encoder_settings": {"absent": "skip"}}
 """Leaves absent persons out, which the papers' code does not do: other features, other numbers."""
 
 
@@ -67,7 +68,7 @@ def _cells(speed: Speed, direct: Speed) -> tuple[str, str, str]:
 def growth_table(batch: int = 128, threads: int = 1, precision: str = "float32") -> Table:
     """How AimCLR grows with clips, frames, joints and the length of the queue; everything else at the paper's settings."""
     case = Case(precision=precision, threads=threads, batch=batch)
-    changes = {
+    changes: Mapping[str, Mapping[str, Any]] = {
         **{f"{frames} frames": {"frames": frames} for frames in (25, 50, 100, 200)},
         **{f"{joints} joints": {"joints": joints} for joints in (17, 20, 25)},
         **{f"queue {queue:,}": {"settings": {"moco.queue": queue}} for queue in (1024, 4096, 16384, 32768, 65536)},
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args()
     threads, precisions = [int(count) for count in given.threads.split(",")], given.precisions.split(",")
-    parts = {
+    parts: Mapping[str, Callable[[], Table]] = {
         "methods": lambda: methods_table(given.batch, threads, given.methods.split(","), precisions),
         "direct": lambda: direct_table(given.batch, threads, precisions),
         "growth": lambda: growth_table(given.batch, threads[-1], precisions[0]),

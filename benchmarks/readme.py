@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.tables import Table
+from engine.registry import ROOT
 
 COMMAND = ("--methods", "actclr,hicl", "--protocols", "linear,knn")
 
@@ -22,7 +23,9 @@ def table(*more: str) -> Table:
         places = ("--data", str(Path(scratch) / "data"), "--results", str(results))
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "run_bench.py", *COMMAND, *places, *more], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, str(ROOT / "run_bench.py"), *COMMAND, *places, *more],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         whole = time.perf_counter() - start
         for path in sorted(results.glob("runs/*/*/*/provenance.json")):

@@ -39,6 +39,8 @@ COCO17 = Layout.from_parents(
 LAYOUTS = {len(layout): layout for layout in (COCO17, KINECT20, NTU25)}
 ABSENT = 0.82
 """Share of NTU RGB+D 60's clips without a second person."""
+_ENOUGH = 60.0
+"""Seconds after which no further step is timed."""
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
 P = ParamSpec("P")
@@ -90,7 +92,7 @@ def generated(count: int, layout: Layout, frames: int = 50, persons: int = 2, de
     """Clips of random walks; as many lack a second person as in NTU RGB+D 60."""
     generator = torch.Generator(device).manual_seed(0)
     stored = torch.empty(count, persons, frames, len(layout), 3, device=device)
-    for part in stored.split(4096):  # so that what is drawn takes little memory beside them
+    for part in torch.split(stored, 4096):  # so that what is drawn takes little memory beside them
         torch.cumsum(torch.randn(part.shape, generator=generator, device=device).mul_(0.01), dim=2, out=part)
         part[:, 1:] *= (torch.rand(len(part), generator=generator, device=device) >= ABSENT)[:, None, None, None, None]
     presence = (stored[:, :, 0, 0] != 0).any(dim=2)
@@ -124,17 +126,17 @@ def steps_of(case: Case) -> Speed:
     if "dropout" in case.without:
         use_torch_dropout(method)
     if "memory" in case.without:
-        train.keep_freed_memory = lambda: None  # type: ignore[assignment]
+        vars(train).update(keep_freed_memory=lambda: None)
     return Speed(case.batch / min(train_steps(method, clips, case.steps)), peak_gib())
 
 
 def train_steps(method: Method, clips: ClipSet, steps: int) -> list[float]:
-    """Seconds of the steps after the first one, through the real loop, which is left after so many."""
+    """Seconds of the steps after the first one, through the real loop, which is left after so many or when they take long."""
     ends: list[float] = []
 
     def report(at: Progress) -> None:
         ends.append(time.perf_counter())
-        if len(ends) > steps:
+        if len(ends) > steps or (len(ends) > 1 and ends[-1] - ends[0] > _ENOUGH):
             raise _EnoughError
 
     with deterministic(torch.device("cpu")), suppress(_EnoughError):
