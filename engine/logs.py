@@ -80,7 +80,7 @@ class _Handler(RotatingFileHandler):
             self._complain(f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the run goes on without it.")
 
     def _drop(self) -> None:
-        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        stream, self.stream = self.stream, None
         if stream:
             with suppress(OSError, ValueError):
                 stream.close()

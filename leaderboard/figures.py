@@ -107,7 +107,7 @@ def _bars(
     ranked = [x for x, _, is_reference in numbers if not is_reference]
     if level is not None and ranked:
         left, right = ([x + side * width / 2 for x in ranked] for side in (-1, 1))
-        axes.hlines([level] * len(ranked), left, right, colors="black", linestyles=[_DASHES], lw=1.2)
+        axes.hlines([level] * len(ranked), left, right, colors="black", linestyles=_DASHES, lw=1.2)
     known = [(x, one.mean, one.low, one.high) for x, one, _ in numbers if one.low is not None and one.high is not None]
     if known:
         below = [max(mean - low, 0) for _, mean, low, _ in known]
