@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from pathlib import Path
 
+from engine.cells import lineage
 from engine.choices import parse_name
 from engine.config import BenchError, Overrides
-from engine.plan import RECIPES, Plan, Request, lineage
+from engine.plan import RECIPES, Plan, Request
 from engine.registry import Plugin, match, scan
 from engine.selection import build_all, join
 from engine.stages import Stage

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine.cells import SCRATCH, SUPERVISED
 from engine.choices import Choice, Settings, choose, with_changes
 from engine.config import BenchError, as_dict, digest, identifying, known_keys, suggestion
-from engine.plan import SCRATCH, SUPERVISED
 from engine.records import Record
 from engine.registry import KINDS, Kind, Plugin, locate, scan
 from engine.stages import NUMERICS, Data, Stage

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import __main__ as command
+import benchmarks.__main__ as command
 from benchmarks import checkpoint, gpu, large
 from benchmarks.operations import Traffic
 from benchmarks.steps import ABSENT, Case, generated
