@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.plain_stgcn import plain_forward
+from benchmarks.tables import Table
 from benchmarks.timing import best_seconds
 from datasets.clips import from_storage
 from datasets.layout import NTU25
@@ -42,26 +41,24 @@ def measure(config: STGCNConfig, batch: int, precision: str) -> tuple[float, flo
     return batch / seconds[0], batch / seconds[1]
 
 
+def table(threads: int, batch: int = 32) -> Table:
+    """Clips per second of both versions."""
+    torch.set_num_threads(threads)
+    rows = []
+    for name, config in SETTINGS.items():
+        for precision in ("float32", "bf16"):
+            fast, plain = measure(config, batch, precision)
+            rows.append((name, precision, f"{fast:.1f}", f"{plain:.1f}", f"{fast / plain:.2f}"))
+    columns = ("encoder", "precision", "channels-last, clips/s", "plain, clips/s", "ratio")
+    return Table(f"ST-GCN forward and backward, batch {batch}, {threads} thread(s)", columns, rows)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", type=int, default=32)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    table = Table(
-        "encoder",
-        "precision",
-        "channels-last, clips/s",
-        "plain, clips/s",
-        "ratio",
-        title=f"{arguments.threads} threads",
-    )
-    for name, config in SETTINGS.items():
-        for precision in ("float32", "bf16"):
-            fast, plain = measure(config, arguments.batch, precision)
-            table.add_row(name, precision, f"{fast:.1f}", f"{plain:.1f}", f"{fast / plain:.2f}")
-    Console().print(table)
+    table(**vars(parser.parse_args())).show()
 
 
 if __name__ == "__main__":

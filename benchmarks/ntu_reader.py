@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.plain_ntu import read_plain
+from benchmarks.tables import Table
 from benchmarks.timing import best_seconds
 from datasets.ntu_bodies import first_two
 from datasets.ntu_raw import parse
@@ -34,21 +33,25 @@ def rate(read: Callable[[bytes], object], files: list[bytes]) -> float:
     return len(files) / best_seconds(lambda: [read(text) for text in files], clock=time.process_time)
 
 
+def table(files: int = 20, frames: int = 100) -> Table:
+    """Files per second of both readers."""
+    texts = make_files(files, frames)
+    fast = rate(lambda text: first_two(parse(text)), texts)
+    plain = rate(read_plain, texts)
+    size = sum(map(len, texts)) / len(texts) / 1e3
+    return Table(
+        f"NTU skeleton files of {frames} frames with one body, {size:.0f} kB, one process",
+        ("", "files/s", "ratio"),
+        [("datasets.ntu_raw", f"{fast:,.0f}", f"{fast / plain:.1f}"), ("line by line", f"{plain:,.0f}", "1.0")],
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--frames", type=int, default=100)
-    arguments = parser.parse_args()
-    files = make_files(arguments.files, arguments.frames)
-    fast = rate(lambda text: first_two(parse(text)), files)
-    plain = rate(read_plain, files)
-    size = sum(map(len, files)) / len(files) / 1e3
-    table = Table(f"{arguments.frames} frames, one body, {size:.0f} kB", "files/s", title="one process")
-    table.add_row("datasets.ntu_raw", f"{fast:,.0f}")
-    table.add_row("line by line", f"{plain:,.0f}")
-    table.add_row("ratio", f"{fast / plain:.1f}")
-    Console().print(table)
+    table(**vars(parser.parse_args())).show()
 
 
 if __name__ == "__main__":

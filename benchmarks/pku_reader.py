@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.tables import Table
 from benchmarks.timing import best_seconds
 from datasets.pku_raw import parse_skeleton
 from datasets.pku_write import skeleton_text
@@ -54,19 +53,24 @@ def rate(read: Callable[[bytes], NDArray[np.float64]], text: bytes, frames: int)
     return frames / best_seconds(lambda: read(text), clock=time.process_time)
 
 
+def table(frames: int = 4000) -> Table:
+    """Frames per second of all three readers."""
+    text = make_text(frames)
+    fast = rate(parse_skeleton, text, frames)
+    rows = [("datasets.pku_raw", f"{fast:,.0f}", "")]
+    for name, read in (("joint by joint", read_joints), ("line by line", read_lines)):
+        plain = rate(read, text, frames)
+        rows.append((name, f"{plain:,.0f}", f"{fast / plain:.1f}"))
+    return Table(
+        f"PKU-MMD text of {frames} frames, {len(text) / 1e6:.1f} MB, one process", ("", "frames/s", "slower by"), rows
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=4000)
-    frames = parser.parse_args().frames
-    text = make_text(frames)
-    fast = rate(parse_skeleton, text, frames)
-    table = Table(f"{frames} frames, {len(text) / 1e6:.1f} MB", "frames/s", "ratio", title="one process")
-    table.add_row("datasets.pku_raw", f"{fast:,.0f}", "")
-    for name, read in (("joint by joint", read_joints), ("line by line", read_lines)):
-        plain = rate(read, text, frames)
-        table.add_row(name, f"{plain:,.0f}", f"{fast / plain:.1f}")
-    Console().print(table)
+    table(**vars(parser.parse_args())).show()
 
 
 if __name__ == "__main__":

@@ -7,22 +7,17 @@ depend on their sizes alone. Memory is the largest resident set of a process of 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.steps import alone, peak_gib
+from benchmarks.tables import Table
 from protocols.base import EvalContext, Outcome
 from protocols.knn import Knn, KnnConfig
 from protocols.linear import Linear, LinearConfig
-
-_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
 
 def context(train: int, test: int, dim: int, classes: int) -> EvalContext:
@@ -58,24 +53,24 @@ def measure(name: str, threads: int) -> tuple[float, float, float]:
     torch.set_num_threads(threads)
     wall, cpu = time.perf_counter(), time.process_time()
     JOBS[name]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
-    return time.perf_counter() - wall, time.process_time() - cpu, peak / 2**30
+    return time.perf_counter() - wall, time.process_time() - cpu, peak_gib()
+
+
+def table(threads: int = 2, only: str = "") -> Table:
+    """Seconds and memory of both, each in a process of its own."""
+    rows = []
+    for name in [only] if only else JOBS:
+        wall, cpu, peak = alone(measure, name, threads)
+        rows.append((name, f"{wall:.1f}", f"{cpu:.1f}", f"{peak:.2f}"))
+    return Table(f"40,000 x 256 features, {threads} thread(s)", ("protocol", "wall s", "CPU s", "peak GiB"), rows)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=tuple(JOBS))
-    arguments = parser.parse_args()
-    table = Table(
-        "protocol", "wall s", "CPU s", "peak GiB", title=f"40,000 x 256 features, {arguments.threads} threads"
-    )
-    for name in [arguments.only] if arguments.only else JOBS:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            wall, cpu, peak = pool.apply(measure, (name, arguments.threads))
-        table.add_row(name, f"{wall:.1f}", f"{cpu:.1f}", f"{peak:.2f}")
-    Console().print(table)
+    parser.add_argument("--only", choices=tuple(JOBS), default="")
+    table(**vars(parser.parse_args())).show()
 
 
 if __name__ == "__main__":

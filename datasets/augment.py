@@ -7,6 +7,7 @@ parameters (tested against per-sample twins), and a draw of those parameters. Me
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Generator, Tensor
@@ -40,6 +41,30 @@ class AugmentConfig(Config):
 
 
 # Pure operations on stored clips (N, M, T, V, C).
+
+Rows = Tensor | slice
+"""Numbers of samples, or all of them."""
+
+
+_PICKS = ("cpu",)
+"""Devices that know at once which samples are chosen."""
+
+
+def change(x: Tensor, chosen: Tensor, operation: Callable[[Tensor, Rows], Tensor]) -> Tensor:
+    """Apply an operation to the ``chosen`` samples (N,) bool; it gets their clips and their rows.
+
+    On a GPU all are changed and the chosen ones kept: how many they are is known only when it has been waited for.
+    """
+    if x.device.type in _PICKS:
+        rows = chosen.nonzero()[:, 0]
+        return x.index_copy(0, rows, operation(x[rows], rows))
+    return torch.where(chosen[:, None, None, None, None], operation(x, slice(None)), x)
+
+
+@cache
+def indices(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers (n,) on a device, kept there: a GPU is waited for while numbers are copied to it."""
+    return torch.tensor(values, device=device)
 
 
 def crop(x: Tensor, start: Tensor, pad: int) -> Tensor:
@@ -80,11 +105,12 @@ def rotation_matrix(degrees: Tensor) -> Tensor:
 
 def flip(x: Tensor, chosen: Tensor, layout: Layout, mirror: bool = False) -> Tensor:
     """Swap left and right joints of the ``chosen`` samples (N,) bool; ``mirror`` also negates x."""
-    rows = chosen.nonzero()[:, 0]
-    flipped = x.index_select(0, rows).index_select(3, torch.tensor(layout.flip, device=x.device))
-    if mirror:
-        flipped = flipped * flipped.new_tensor([-1.0, 1.0, 1.0])
-    return x.index_copy(0, rows, flipped)
+
+    def flipped(clips: Tensor, rows: Rows) -> Tensor:
+        swapped = clips.index_select(3, indices(layout.flip, x.device))
+        return swapped * swapped.new_tensor([-1.0, 1.0, 1.0]) if mirror else swapped
+
+    return change(x, chosen, flipped)
 
 
 def blur_matrix(sigma: Tensor, frames: int, normalise: bool = False) -> Tensor:
@@ -130,7 +156,7 @@ def rescale(x: Tensor, factor: Tensor, layout: Layout) -> Tensor:
     """Multiply every bone by its ``factor`` (N, V), one for all frames and persons, and rebuild the joints."""
     bones = torch.matmul(to_bones(layout, x), x)
     # The centre joint is a position, not a bone: it stays.
-    factor = factor.index_fill(1, torch.tensor([layout.centre], device=x.device), 1.0)
+    factor = factor.index_fill(1, indices((layout.centre,), x.device), 1.0)
     return torch.matmul(from_bones(layout, x), bones * factor[:, None, None, :, None])
 
 
@@ -168,18 +194,22 @@ def _flip(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator
 
 
 def _noise(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
-    rows = (_uniform(len(x), generator) < config.probability).nonzero()[:, 0]
-    clean = x[rows]
-    noise = torch.randn(clean.shape, generator=generator, device=x.device) * config.noise_sd
-    if not config.noise_absent:
-        noise = noise * (torch.linalg.vector_norm(clean.flatten(2), dim=2) > 0)[:, :, None, None, None]
-    return x.index_copy(0, rows, clean + noise)
+    def noisy(clean: Tensor, rows: Rows) -> Tensor:
+        noise = torch.randn(clean.shape, generator=generator, device=x.device) * config.noise_sd
+        if not config.noise_absent:
+            noise = noise * (torch.linalg.vector_norm(clean.flatten(2), dim=2) > 0)[:, :, None, None, None]
+        return clean + noise
+
+    return change(x, _uniform(len(x), generator) < config.probability, noisy)
 
 
 def _blur(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
     sigma = _uniform(len(x), generator, *config.blur_sigma)
-    rows = (_uniform(len(x), generator) < config.probability).nonzero()[:, 0]
-    return x.index_copy(0, rows, mix_time(x[rows], blur_matrix(sigma[rows], x.shape[2], config.blur_normalise)))
+
+    def blurred(clips: Tensor, rows: Rows) -> Tensor:
+        return mix_time(clips, blur_matrix(sigma[rows], x.shape[2], config.blur_normalise))
+
+    return change(x, _uniform(len(x), generator) < config.probability, blurred)
 
 
 def _axis_mask(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
@@ -190,8 +220,7 @@ def _axis_mask(x: Tensor, config: AugmentConfig, layout: Layout, generator: Gene
 
 
 def _time_flip(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
-    rows = (_uniform(len(x), generator) < config.probability).nonzero()[:, 0]
-    return x.index_copy(0, rows, x[rows].flip(2))
+    return change(x, _uniform(len(x), generator) < config.probability, lambda clips, rows: clips.flip(2))
 
 
 def _drop_elements(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
@@ -200,8 +229,11 @@ def _drop_elements(x: Tensor, config: AugmentConfig, layout: Layout, generator: 
 
 def _interpolate(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
     length = (x.shape[2] * (0.5 + _uniform(len(x), generator))).int().clamp(min=1)
-    rows = (_uniform(len(x), generator) < config.probability).nonzero()[:, 0]
-    return x.index_copy(0, rows, mix_time(x[rows], interpolation_matrix(length[rows], x.shape[2])))
+
+    def stretched(clips: Tensor, rows: Rows) -> Tensor:
+        return mix_time(clips, interpolation_matrix(length[rows], x.shape[2]))
+
+    return change(x, _uniform(len(x), generator) < config.probability, stretched)
 
 
 def _rescale(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:

@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datasets.layout import Layout
+from datasets.mapped import AT_ONCE, picked_rows
 from engine.config import BenchError, digest
 
 if TYPE_CHECKING:  # torch is imported where it is used: processes that read raw files do without it
@@ -130,17 +131,17 @@ class Prepared(Store):
         return self.arrays["clips"]
 
     def select(self, chosen: NDArray[np.bool_]) -> ClipSet:
-        """Read the chosen samples (N,) bool into memory."""
+        """Read the chosen samples (N,) bool: into memory, or if they would take much of it, into a mapped file."""
         import torch
 
         from datasets.clips import ClipSet, from_storage
 
-        clips = torch.from_numpy(np.array(self.clips[chosen]))
+        clips = torch.from_numpy(picked_rows(self.clips, np.flatnonzero(chosen), self.folder.parent))
         rows = self.samples[chosen]
         return ClipSet(
             clips=from_storage(clips),
             labels=torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True)),
-            presence=(clips != 0).flatten(2).any(2),
+            presence=torch.cat([(part != 0).flatten(2).any(2) for part in torch.split(clips, AT_ONCE)]),
             ids=tuple(rows["id"]),
             groups={str(name): group_of(self.samples[name])[chosen] for name in rows if name not in COLUMNS},
             lengths=torch.from_numpy(rows["length"].to_numpy(np.int64, copy=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from datasets.augment import indices
 from datasets.clips import from_storage, to_storage
 from datasets.layout import Layout
 from engine.config import BenchError, suggestion
@@ -23,7 +24,7 @@ def to_stream(clips: Tensor, stream: str, layout: Layout) -> Tensor:
     if stream == "joint":
         return clips
     if stream == "bone":
-        return clips - clips[:, :, :, list(layout.bones)]
+        return clips - clips[:, :, :, indices(layout.bones, clips.device)]
     if stream == "motion":
         stored = to_storage(clips)
         last = torch.zeros_like(stored[:, :, :1])

@@ -37,6 +37,7 @@ class Encoder(nn.Module, ABC):
         fixed_persons: it reads all persons as one input, and so only clips of as many persons as it was built for.
         skip_absent: ``pool`` leaves persons out whose maps are all zero.
         precision: ``bf16`` runs the network under autocast and returns float32 maps; set by the trainer.
+        compiled: what takes the place of ``forward`` while training, ``None`` for ``forward`` itself; set by the trainer.
         divide: how the network is applied to a batch while training: in one piece, or by several processes, a share each;
             set by the trainer.
     """
@@ -64,12 +65,15 @@ class Encoder(nn.Module, ABC):
         self.depth = 0
         self.skip_absent = False
         self.precision = "float32"
+        self.compiled: Callable[..., Any] | None = None
         self.divide: Callable[..., Any] = in_one_piece
         self.register_buffer("adjacency", None, persistent=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102  (autocast ends here: heads and losses stay float32)
-        network = partial(self.in_precision, super().__call__)
-        return (self.divide if self.training else in_one_piece)(network, *args, **kwargs)
+        if not self.training:
+            return self.in_precision(super().__call__, *args, **kwargs)
+        network = partial(self.in_precision, self.compiled or super().__call__)
+        return self.divide(network, *args, **kwargs)
 
     def in_precision(self, part: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Call a part of the network under the encoder's ``precision``, as calling the encoder itself does."""

@@ -17,7 +17,9 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape and memory format -> the same."""
         dropped = round(256 * self.p)
-        if not self.training or x.device.type != "cpu" or dropped in (0, 256):
+        # torch.compile draws torch's noise in the same pass as what comes before it, and cannot follow random_().
+        torchs = x.device.type != "cpu" or torch.compiler.is_compiling()
+        if not self.training or torchs or dropped in (0, 256):
             return super().forward(x)
         noise = _halves(x.numel(), x.dtype) if self.p == 0.5 and x.dtype in _TWO else _bytes(x, dropped)
         noise = noise.as_strided(x.shape, torch.empty_like(x).stride())

@@ -87,6 +87,11 @@ class TrainConfig(Config):
         "weight decay also on biases, norms and other one-dimensional parameters; not in MAMP, igm.md 4",
         late=True,
     )
+    compile: bool = knob(
+        False,
+        "compile the encoders' training passes (torch.compile): minutes at the start, then faster under bf16; rounds otherwise",
+        late=True,
+    )
     lr_end: float = knob(0.0, "cosine schedule: learning rate that it ends with; MAMP's is half of lr", late=True, ge=0)
     warmup_share: float = knob(
         0.0, "linear warm-up over this share of all steps; 0.05 in MAMP, 20 of 400 epochs", late=True, ge=0, lt=1

@@ -148,14 +148,16 @@ def build(
     )
     evaluators, fusions = _sorted_protocols(request, notes)
     names = sets.encoders or [plugin.load().default_encoder for plugin, _ in methods if plugin.name not in REFERENCES]
-    chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [locate("encoders", Method.default_encoder)]
+    chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [
+        locate("encoders", Method.default_encoder)
+    ]
     ancestors = [ancestor for plugin, _ in methods for ancestor in lineage(plugin)]
     encoders = [_encoder_of(plugin, encoder) for plugin, encoder in product(ancestors, chosen)]
     changes = assign(sets.triples, [*ancestors, *(plugin for plugin, _ in (*evaluators, *fusions)), *encoders])
     overrides = {
         name: {**changes.get(name, {}), **request.overrides.get(name, {})} for name in {*changes, *request.overrides}
     }
-    splits = splits or Splits(data, sets.frames, tell)
+    splits = splits or Splits(data, sets.frames, tell, store.read_only)
     if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
         raise BenchError("--targets: no protocol of this run evaluates on other data; add one, e.g. transfer.")
     stages: dict[str, Stage] = {}

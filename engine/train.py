@@ -226,6 +226,7 @@ def fit(
     for module in network.modules():
         if isinstance(module, Encoder):
             module.precision = config.precision
+            module.compiled = torch.compile(module.forward, dynamic=False) if config.compile else None
     device = training.device
     if device.type == "cpu":
         keep_freed_memory()

@@ -28,13 +28,13 @@ from protocols.base import FeatureConfig
 
 def run(stage: Stage, bench: Bench) -> Record:
     """Do the work of a stage whose parents are done, leave its result file in the store, and return its record."""
-    with _deterministic(bench.device):
+    with deterministic(bench.device):
         torch.manual_seed(stage_seed(stage))
         return _WORK[stage.kind](stage, bench)
 
 
 @contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
+def deterministic(device: torch.device) -> Iterator[None]:
     """Deterministic algorithms on CPU; some operations have none on a GPU, where records agree to rounding only."""
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
@@ -56,7 +56,7 @@ def follow(stages: Mapping[str, Stage], bench: Bench) -> None:
     """
     while key := bench.ranks.tell().decode():
         try:
-            with _deterministic(bench.device):
+            with deterministic(bench.device):
                 torch.manual_seed(stage_seed(stages[key]))
                 _train(stages[key], bench)
         except BenchError as error:  # as a rule the first rank has the same one, and notes it

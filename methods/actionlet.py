@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -68,6 +69,7 @@ def difference_activation(
     return ramp if config.mode == "ramp" else (ramp >= config.threshold).float()
 
 
+@cache
 def part_average(layout: Layout, device: torch.device) -> Tensor:
     """Matrix (V, V) that replaces every joint by the mean of its body part."""
     matrix = torch.zeros(len(layout), len(layout), device=device)

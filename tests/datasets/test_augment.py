@@ -202,6 +202,27 @@ def test_strengths_have_the_published_statistics() -> None:
     assert (angles.diagonal(dim1=1, dim2=2).amin(1) > math.cos(math.radians(31))).all()
 
 
+@pytest.mark.parametrize("name", ["flip", "blur", "time_flip", "interpolate"])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_changing_all_and_keeping_the_chosen_is_the_same(
+    name: str, mirror: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which does not wait to know which are chosen."""
+    x = torch.randn(12, 2, 20, 25, 3)
+    picked = run((name,), AugmentConfig(mirror=mirror), x)
+    monkeypatch.setattr(aug, "_PICKS", ())
+    torch.testing.assert_close(run((name,), AugmentConfig(mirror=mirror), x), picked)
+
+
+def test_noise_on_a_gpu_has_the_same_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There noise is drawn for all clips, and so other numbers for each."""
+    monkeypatch.setattr(aug, "_PICKS", ())
+    noise = run(("noise",), AugmentConfig(), torch.ones(4000, 1, 4, 25, 3)) - 1
+    touched = noise.flatten(1).abs().sum(1) > 0
+    assert touched.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert noise[touched].std().item() == pytest.approx(0.01, rel=0.02)
+
+
 def test_unknown_operation_is_named() -> None:
     with pytest.raises(BenchError, match=r"'rotat'.*Did you mean 'rotate'"):
         run(("rotat",), AugmentConfig(), torch.randn(2, 1, 50, 25, 3))

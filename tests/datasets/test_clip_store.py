@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
+import datasets.mapped as mapped_module
 import datasets.store as store_module
 from datasets.check import check_store, render
 from datasets.clips import to_storage
@@ -68,6 +70,29 @@ def test_a_growing_file_becomes_the_store_of_the_same_clips(tmp_path):
         short.append(sample_clips(5))
     with pytest.raises(ValueError, match="do not fit 6 samples"):
         write(tmp_path / "c", short, table())
+
+
+def test_clips_that_would_fill_the_memory_are_mapped(tmp_path, monkeypatch):
+    write(tmp_path / "s")
+    in_memory = open_store(tmp_path / "s").split("toy/xsub", *parts(), "subject").train
+    monkeypatch.setattr(mapped_module, "IN_MEMORY", 0.0)
+    monkeypatch.setattr(mapped_module, "AT_ONCE", 3)  # in two pieces
+    mapped = open_store(tmp_path / "s").split("toy/xsub", *parts(), "subject").train
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]  # the file has no name any more
+    assert torch.equal(mapped.clips, in_memory.clips)
+    assert torch.equal(mapped.presence, in_memory.presence)
+    assert to_storage(mapped.clips).is_contiguous()
+    assert torch.equal(mapped.subset(np.array([2, 0])).clips, in_memory.subset(np.array([2, 0])).clips)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path, monkeypatch):
+    write(tmp_path / "s")
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(mapped_module, "IN_MEMORY", 0.0)
+    monkeypatch.setattr(mapped_module.tempfile, "TemporaryFile", lambda dir: full)
+    with pytest.raises(OSError, match="No space left"):
+        open_store(tmp_path / "s").split("toy/xsub", *parts(), "subject")
 
 
 def test_what_is_written_comes_back(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.steps import COCO17
 from datasets.clips import from_storage
 from datasets.layout import KINECT20, NTU25, Layout
 from datasets.mixing import Mix
@@ -23,15 +24,6 @@ TINY: Mapping[str, Any] = {
     "moco.queue": 12, "moco.dim": 8, "generator.dim": 16, "generator.depth": 1, "generator.heads": 2,
     "decoder.dim": 16, "decoder.blocks": 1, "decoder.heads": 2,
 }  # fmt: skip
-COCO17 = Layout.from_parents(
-    "coco17",
-    (
-        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-        "right_ankle",
-    ),
-    (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
-)  # fmt: skip
 TRAINED = [name for name in names("methods") if name not in ("random", "raw", "imported")]
 
 
