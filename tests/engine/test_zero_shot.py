@@ -33,10 +33,10 @@ def test_the_number_is_the_mean_over_conditions(world) -> None:
 
 
 def test_methods_without_a_generator_say_so(world) -> None:
-    world.run("TinyCLR", "zero_shot:generated", sets=SHORT)
-    found = world.results.glob("runs/evaluate/zero_shot/*/unsupported.json")
-    reasons = {json.loads(path.read_text())["reason"] for path in found}
-    assert reasons == {f"{name} generates no clips" for name in ("tinyclr", "raw", "random")}
+    plan = world.plan("TinyCLR", "zero_shot:generated", sets=SHORT[:1])
+    assert {job.reason for job in plan.jobs if job.state == "unsupported"} == {
+        f"{name} generates no clips" for name in ("tinyclr", "raw", "random")
+    }
 
 
 def test_strength_zero_gives_the_clean_accuracy(world, other_world) -> None:
