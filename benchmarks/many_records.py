@@ -111,7 +111,7 @@ def main(records: int) -> None:
         data = ("--data", str(Path(folder) / "data"))
         seeds = ("--seeds", f"0-{max(records // 12 - 1, 0)}")
         measure("--help", "--help")
-        measure("data (once)", "--plan", *data, *place)
+        measure("data (once)", "data", "check", "synthetic", *data)
         measure(f"--plan, {records:,} stages", "--plan", *data, *place, *seeds, "--methods", "aimclr")
         measure("runs list", "runs", "list", *place)
         measure("runs gc", "runs", "gc", *place)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datasets.check import CheckReport, check_store
 from datasets.check_untrimmed import check_recordings
-from datasets.store import Prepared, open_store
+from datasets.store import Prepared, Store, open_store
 from datasets.untrimmed import RecordingStore, open_recordings
 from engine.config import BenchError
 
@@ -61,6 +61,7 @@ class Dataset(ABC):
         targets: protocol that evaluates on other data -> that data's name where none is asked for, e.g. ``{"transfer":
             "synthetic_b"}``; of its splits the one of the source's name is taken, if there is one.
         processes: how many a reader of raw files may use, 0 = one per core; the result is the same.
+        outlined: stand :meth:`outline` in for embedded data that are not there, instead of making them.
     """
 
     title: ClassVar[str] = ""
@@ -71,6 +72,7 @@ class Dataset(ABC):
     expected_recordings: ClassVar[Mapping[str, tuple[int, int]]] = {}
     targets: ClassVar[Mapping[str, str]] = {}
     processes: int = 0
+    outlined: bool = False
 
     def __init__(self, root: Path, argument: str = "", frames: int = 50) -> None:
         """Name a dataset; nothing is read yet.
@@ -145,15 +147,30 @@ class Dataset(ABC):
                 f"{self.name} holds untrimmed recordings with a label per frame; trimmed clips are needed here, with one "
                 "label each. For segmentation name it under --targets, and clips to pre-train on under --datasets."
             )
+        if self._is_outlined(self.folder):
+            outline = self.outline()
+            assert isinstance(outline, Prepared)
+            return outline
         self._assert_prepared(self.folder)
         return open_store(self.folder)
+
+    def outline(self) -> Store:
+        """Embedded data by name and shape, without their content; :mod:`datasets.outline`."""
+        raise NotImplementedError(f"{self.name} is not embedded")
 
     def recordings(self) -> RecordingStore:
         """The store of the untrimmed recordings; see :meth:`prepared`."""
         if "recordings" not in self.contents:
             raise BenchError(f"{self.name} has no untrimmed recordings with a label per frame, as segmentation needs.")
+        if self._is_outlined(self.untrimmed_folder):
+            outline = self.outline()
+            assert isinstance(outline, RecordingStore)
+            return outline
         self._assert_prepared(self.untrimmed_folder)
         return open_recordings(self.untrimmed_folder)
+
+    def _is_outlined(self, folder: Path) -> bool:
+        return self.outlined and self.embedded and not folder.is_dir()
 
     def _assert_prepared(self, folder: Path) -> None:
         if folder.is_dir():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,8 +20,9 @@ from scipy.ndimage import maximum_filter1d
 from datasets.base import Cut, Dataset, OnBad
 from datasets.check import CheckReport
 from datasets.layout import NTU25
+from datasets.outline import outline_clips
 from datasets.prepare import VERSION, Preparation, prepare_clips, resample
-from datasets.store import write_store
+from datasets.store import Store, write_store
 from datasets.synthetic_actions import ACTIONS, Action
 from datasets.synthetic_body import Array
 from datasets.synthetic_scene import SENSOR, Performance, Sensor, observe, perform
@@ -93,10 +95,18 @@ def generate(
             for take in range(1, takes + 1):
                 scene = perform(label, subject, take, partner_of(subject, domain), domain.actions)
                 moved = _two(displacement(scene))
-                for camera in range(1, len(domain.sensor.cameras) + 1):
-                    name = f"a{label + 1:02}_s{subject:02}_t{take}_c{camera}"
-                    place = {"label": label, "subject": subject, "camera": camera, "take": take}
-                    yield RawClip({"id": name, **place}, _two(observe(scene, camera - 1, domain.sensor)), moved)
+                for camera in _cameras(domain):
+                    sample = _sample(label, subject, take, camera)
+                    yield RawClip(sample, _two(observe(scene, camera - 1, domain.sensor)), moved)
+
+
+def _cameras(domain: Domain) -> range:
+    return range(1, len(domain.sensor.cameras) + 1)
+
+
+def _sample(label: int, subject: int, take: int, camera: int) -> dict[str, int | str]:
+    name = f"a{label + 1:02}_s{subject:02}_t{take}_c{camera}"
+    return {"id": name, "label": label, "subject": subject, "camera": camera, "take": take}
 
 
 def partner_of(subject: int, domain: Domain = DOMAIN) -> int:
@@ -157,6 +167,16 @@ class Synthetic(Dataset):
             self.folder, clips, samples, NTU25, [action.name for action in self.domain.actions], manifest, arrays
         )
         return self.check()
+
+    def outline(self) -> Store:
+        """See :meth:`Dataset.outline`; how long the raw clips are is not known."""
+        numbers = product(
+            range(len(self.domain.actions)), self.domain.subjects, range(1, TAKES + 1), _cameras(self.domain)
+        )
+        samples = pd.DataFrame([_sample(*each) for each in numbers])
+        samples.insert(2, "length", 0)
+        classes = [action.name for action in self.domain.actions]
+        return outline_clips(self.folder, (2, self.frames, len(NTU25), 3), samples, NTU25, classes)
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """See :meth:`Dataset.cut`."""

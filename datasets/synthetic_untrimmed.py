@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 from datasets.base import Content, Cut, Dataset, OnBad
 from datasets.check import CheckReport
 from datasets.layout import NTU25
+from datasets.outline import outline_recordings
+from datasets.store import Store
 from datasets.synthetic import SUBJECTS, Synthetic, partner_of
 from datasets.synthetic_actions import ACTIONS
 from datasets.synthetic_scene import CAMERAS, RATE
 from datasets.synthetic_sessions import SESSIONS, Span, observe_session, perform_session
 from datasets.untrimmed import BACKGROUND, write_recordings
 from engine.config import BenchError
+
+CLASSES = (BACKGROUND, *(action.name for action in ACTIONS))
+"""What frames are labelled with."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,13 @@ def generate(subjects: Iterable[int] = range(1, SUBJECTS + 1)) -> Iterator[Recor
         for number in range(1, SESSIONS + 1):
             session = perform_session(subject, number, partner_of(subject))
             for camera in range(1, len(CAMERAS) + 1):
-                place: dict[str, int | str] = {"subject": subject, "session": number, "camera": camera}
-                name = f"s{subject:02}_u{number}_c{camera}"
                 frames = observe_session(session, camera - 1).astype(np.float32)
-                yield Recording({"id": name, **place}, frames, session.spans)
+                yield Recording(_sample(subject, number, camera), frames, session.spans)
+
+
+def _sample(subject: int, session: int, camera: int) -> dict[str, int | str]:
+    name = f"s{subject:02}_u{session}_c{camera}"
+    return {"id": name, "subject": subject, "session": session, "camera": camera}
 
 
 class SyntheticUntrimmed(Dataset):
@@ -91,10 +100,17 @@ class SyntheticUntrimmed(Dataset):
         samples.insert(1, "length", [len(recording.frames) for recording in raw])
         frames = np.concatenate([recording.frames for recording in raw])
         labels = np.concatenate([recording.labels for recording in raw])
-        classes = (BACKGROUND, *(action.name for action in ACTIONS))
         manifest = {"version": self.version}
-        write_recordings(self.untrimmed_folder, frames, labels, samples, NTU25, classes, RATE, manifest)
+        write_recordings(self.untrimmed_folder, frames, labels, samples, NTU25, CLASSES, RATE, manifest)
         return self.check()
+
+    def outline(self) -> Store:
+        """See :meth:`Dataset.outline`; how long a session is shows when it is performed, which is quick."""
+        rows = []
+        for subject, number in product(range(1, SUBJECTS + 1), range(1, SESSIONS + 1)):
+            length = perform_session(subject, number, partner_of(subject)).bodies.shape[1]
+            rows += [_sample(subject, number, one + 1) | {"length": length} for one in range(len(CAMERAS))]
+        return outline_recordings(self.untrimmed_folder, (2, len(NTU25), 3), pd.DataFrame(rows), NTU25, CLASSES, RATE)
 
     def cut(self, samples: pd.DataFrame, split: str) -> Cut:
         """As ``synthetic`` is cut; see :meth:`Dataset.cut`."""

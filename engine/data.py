@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from engine.config import BenchError, suggestion
@@ -56,12 +58,21 @@ class Splits:
         root: folder of prepared data.
         frames: frames per clip, ``None`` for the default.
         tell: takes a line when something is about to take long.
+        read_only: write nothing; embedded data that are missing are only outlined (:mod:`datasets.outline`), files that are
+            prepared on first use are prepared in a temporary folder.
     """
 
-    def __init__(self, root: Path, frames: int | None = None, tell: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        frames: int | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+        read_only: bool = False,
+    ) -> None:
         self.root = root
         self.frames = frames
         self._tell = tell
+        self._read_only = read_only
         self._loaded: dict[tuple[str, str, str], Split] = {}
         self._untrimmed: dict[tuple[str, str], UntrimmedSplit] = {}
 
@@ -87,8 +98,8 @@ class Splits:
 
                 self._loaded[key] = adapt(self(asked), self(like))
             else:
-                dataset, split = self._open(asked)
-                self._loaded[key] = dataset.load(split)
+                with self._opened(asked) as (dataset, split):
+                    self._loaded[key] = dataset.load(split)
         return self._loaded[key]
 
     def load_untrimmed(self, asked: str, like: str = "") -> UntrimmedSplit:
@@ -108,12 +119,26 @@ class Splits:
 
                 self._untrimmed[key] = adapt_untrimmed(self.load_untrimmed(asked), self(like))
             else:
-                dataset, split = self._open(asked)
-                self._untrimmed[key] = dataset.load_untrimmed(split)
+                with self._opened(asked) as (dataset, split):
+                    self._untrimmed[key] = dataset.load_untrimmed(split)
         return self._untrimmed[key]
 
-    def _open(self, asked: str) -> tuple[Dataset, str]:
+    @contextmanager
+    def _opened(self, asked: str) -> Iterator[tuple[Dataset, str]]:
         dataset, split = open_dataset(asked, self.root, self.frames)
         if dataset.embedded and not dataset.folder.is_dir():
-            self._tell(f"Generating {dataset.name} in {self.root}/ (once) ...")
-        return dataset, split
+            dataset.outlined = self._read_only
+            self._tell(
+                f"{dataset.name} is not generated in {self.root}/ yet: its keys, and what of it is done, are not known"
+                if self._read_only
+                else f"Generating {dataset.name} in {self.root}/ (once) ..."
+            )
+        if (
+            self._read_only
+            and dataset.argument
+            and not any(map(Path.is_dir, (dataset.folder, dataset.untrimmed_folder)))
+        ):
+            with TemporaryDirectory() as folder:
+                yield open_dataset(asked, Path(folder), self.frames)
+        else:
+            yield dataset, split

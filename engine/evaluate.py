@@ -119,11 +119,11 @@ class _Run:
         assert isinstance(config, FeatureConfig)
         total, done = round(self.protocol.passes(len(split.train), len(split.test))), 0
 
-        def encode(clips: Tensor) -> Tensor:
+        def encode(clips: Tensor, noise_level: int | None = None) -> Tensor:
             nonlocal done
             generator = Generator(self.bench.device).manual_seed(train.seed_of(stage_seed(features), "test"))
             rows = []
-            for batch in extract(method, clips, config, generator):
+            for batch in extract(method, clips, config, generator, noise_level):
                 rows.append(batch.float())
                 done += len(batch)
                 self.bench.reporter.update(done, max(total, done), f"{done:,}/{max(total, done):,} clips", False)

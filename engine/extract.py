@@ -18,8 +18,12 @@ _BATCH = 128
 
 
 @torch.no_grad()
-def extract(method: Method, clips: Tensor, config: FeatureConfig, generator: Generator) -> Iterator[Tensor]:
+def extract(
+    method: Method, clips: Tensor, config: FeatureConfig, generator: Generator, noise_level: int | None = None
+) -> Iterator[Tensor]:
     """Features (n, D) of joint clips (N, C, T, V, M) by a method as it stands, batch by batch.
+
+    With a ``noise_level`` not of the clips, but of what the method's generative model makes of them from there in one step.
 
     Raises:
         BenchError: those of a projector are asked for, and the method has none.
@@ -29,6 +33,8 @@ def extract(method: Method, clips: Tensor, config: FeatureConfig, generator: Gen
         if config.augment:
             batch = augment(batch, BASIC, AugmentConfig(), context.layout, generator)
         batch = to_stream(batch, context.stream, context.layout)
+        if noise_level is not None:
+            (batch,) = method.generate(batch, (noise_level,), 0, generator).values()
         features = pooled(method, method.encoder(batch), config.space)
         if features is None:
             raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")

@@ -75,7 +75,7 @@ def run(plan: Plan, store: RunStore, reporter: Reporter, cluster: Cluster) -> Su
     if not plan.todo:
         return Summary()
     with _joined(cluster, reporter) as ray:
-        return _Driver(plan, reporter, cluster, ray).run()
+        return _Driver(plan, store, reporter, cluster, ray).run()
 
 
 @contextmanager
@@ -116,8 +116,8 @@ def _joined(cluster: Cluster, reporter: Reporter) -> Iterator[Any]:
 class _Driver:
     """Gives stages to the cluster as soon as their parents are done, and shows what becomes of them."""
 
-    def __init__(self, plan: Plan, reporter: Reporter, cluster: Cluster, ray: Any) -> None:
-        self.reporter, self.ray, self.summary = reporter, ray, Summary()
+    def __init__(self, plan: Plan, store: RunStore, reporter: Reporter, cluster: Cluster, ray: Any) -> None:
+        self.store, self.reporter, self.ray, self.summary = store, reporter, ray, Summary()
         stages = {job.stage.key: job.stage for job in plan.todo}
         self.ready = deque[Stage]()
         self.children: dict[str, list[Stage]] = defaultdict(list)
@@ -191,29 +191,38 @@ class _Driver:
             raise
         except self.ray.exceptions.RayError as error:
             self.reporter.hear(int(stage.key, 16), {"end": True})
-            attempts = self.attempts[stage.key]
-            again = attempts < _ATTEMPTS
-            what = (
-                "another one continues" if again else f"given up after {attempts} workers; the same command continues"
-            )
-            self.reporter.say(
-                f"{self.counter(stage)} {stage}: its worker died ({type(error).__name__}); {what}", "yellow"
-            )
-            if again:
-                self.ready.append(stage)
-            else:
-                self.fail(stage, f"{attempts} workers died of it ({type(error).__name__})")
+            self.lose(stage, f"{type(error).__name__}{_first_line(error)}")
             return
         if stopped:
             raise (UnwritableError if is_full else BenchError)(stopped)
         if failed:
             self.fail(stage, failed)
             return
+        self.done(stage)
+
+    def done(self, stage: Stage) -> None:
+        """Make ready what waited for this stage."""
         self.summary.ran.append(stage)
         for child in self.children[stage.key]:
             self.missing[child.key] -= 1
             if not self.missing[child.key] and child.key not in self.summary.failed:
                 self.ready.append(child)
+
+    def lose(self, stage: Stage, how: str) -> None:
+        """A worker died of a stage: give it to another one, and after three note that it failed."""
+        if self.store.record(stage):  # that was the last thing it did
+            self.done(stage)
+            return
+        died = f"{self.counter(stage)} {stage}: its worker died ({how})"
+        attempts = self.attempts[stage.key]
+        if attempts < _ATTEMPTS:
+            self.reporter.say(f"{died}; another one continues, attempt {attempts + 1} of {_ATTEMPTS}", "yellow")
+            self.ready.append(stage)
+            return
+        reason = f"{attempts} workers in a row died ({how}), killed or out of memory; their machines' logs tell more"
+        self.store.fail(stage, reason)
+        self.reporter.say(f"{died}; FAILED, since {attempts} workers in a row did. --retry-failed continues it", "red")
+        self.fail(stage, reason)
 
     def fail(self, stage: Stage, reason: str) -> None:
         """Skip all stages that need this one."""
@@ -226,6 +235,12 @@ class _Driver:
         if stage.key not in self.summary.failed:
             self.reporter.say(f"{self.counter(stage)} {stage}: skipped", "dim")
             self.fail(stage, reason)
+
+
+def _first_line(error: Exception) -> str:
+    """``: Task was killed due to the node running low on memory.``, "" for an error that says nothing."""
+    line = str(error).split("\n")[0].strip()[:200]
+    return f": {line}" if line else ""
 
 
 def _task(

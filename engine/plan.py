@@ -157,7 +157,7 @@ def build(
     overrides = {
         name: {**changes.get(name, {}), **request.overrides.get(name, {})} for name in {*changes, *request.overrides}
     }
-    splits = splits or Splits(data, sets.frames, tell)
+    splits = splits or Splits(data, sets.frames, tell, store.read_only)
     if request.targets and not any(plugin.load().on_targets for plugin, _ in evaluators):
         raise BenchError("--targets: no protocol of this run evaluates on other data; add one, e.g. transfer.")
     stages: dict[str, Stage] = {}
@@ -238,6 +238,8 @@ class _Cells:
         reason = place.reason or _unsupported(pretrain) or self._too_many(pretrain, place, definition)
         if not reason and definition.needs_attention and method.load().attention is Method.attention:
             reason = f"{method.name} has no actionlets to pool by"
+        if not reason and definition.needs_generator and method.load().generate is Method.generate:
+            reason = f"{method.name} generates no clips"
         if not reason and definition.keeps_joints() and not _encoder_of(method, self.encoder).load().local:
             reason = f"{self.encoder.name} makes no features of single joints"
         return cell, reason or definition.supports(method.name, has_projector, place.train_clips)

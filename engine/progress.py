@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from engine.logs import Write, no_log
+
 _PLAIN_INTERVAL = 10.0
 """Seconds between two lines of one stage when there is no terminal."""
 
@@ -36,6 +38,8 @@ class Reporter:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.log: Write = no_log
+        """Takes the same lines, and in place of bars those that are printed without a terminal."""
         self.jobs = 0
         self.number = 0
         self.shared = False
@@ -46,6 +50,7 @@ class Reporter:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line above the bars."""
+        self.log(text, style)
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -98,6 +103,7 @@ class Reporter:
     def _begin(self, who: int, title: str, short: str) -> None:
         with self._lock:
             running = self._running[who] = _Running(title, short)
+            self.log(f"{title}: begins", None)
             if not self.console.is_terminal:
                 return
             if self._progress is None:
@@ -128,10 +134,14 @@ class Reporter:
                 running.begun = now, done
             since, at_first = running.begun
             text += _left(now - since, done - at_first, total - done)
+            due = milestone and now - running.shown >= _PLAIN_INTERVAL
+            if due:
+                running.shown = now
             if self._progress and running.bar is not None:
                 self._progress.update(running.bar, completed=done, total=total, text=text)
-            elif milestone and now - running.shown >= _PLAIN_INTERVAL:
-                running.shown = now
+                if due:
+                    self.log(f"{running.title}: {text}", None)
+            elif due:
                 self.say(f"{running.title}: {text}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 import torch
 from rich.console import Console
 
-from engine import launch_ray, work
+from engine import launch_ray, logs, work
 from engine.bench import Bench
 from engine.companions import RelayReporter, companions, ending_with_parent, longest_chain, useful
 from engine.config import BenchError
@@ -75,7 +76,10 @@ def carry_out(
     """
     place = device_of(device)
     console = Console(width=width)
-    store = RunStore(results, lambda text: complain(f"Warning: {text}", "yellow"), retry_failed and not companion)
+    reporter = Reporter(console)
+
+    warn = partial(_warn, reporter)
+    store = RunStore(results, warn, retry_failed and not companion, read_only=only_plan)
     if companion:
         return _accompany(make, store, place, threads, console)
     gpus = float(place.type == "cuda") if gpus_per_stage is None else gpus_per_stage
@@ -96,7 +100,8 @@ def carry_out(
             )
         if not ranks.first:
             return _follow(make, store, place, threads, ranks)
-        reporter = Reporter(console)
+        if not only_plan:
+            reporter.log = logs.begin(results, context.meta[ARGUMENTS] if context else (), warn)
         plan = make(store, place.type == "cuda" or (cluster is not None and gpus > 0), reporter.say)
         cores = torch.get_num_threads()
         if cluster:
@@ -119,8 +124,12 @@ def carry_out(
         try:
             summary = _run(plan, store, place, reporter, processes, cluster, ranks)
         except UnwritableError as error:
+            reporter.log(str(error), "red")
             complain(f"Error: {error}", "red")
             return 1
+        except BaseException as error:
+            reporter.log(f"Stopped by {type(error).__name__}: {error}", "red")
+            raise
     if not plan.todo and not plan.count("failed"):
         reporter.say("Nothing to do: every stage of this command is done.", "green")
     render(console)
@@ -130,6 +139,11 @@ def carry_out(
         reporter.say("Interrupted. The same command continues where it stopped.", "yellow")
         return 130
     return 1 if failed else 0
+
+
+def _warn(reporter: Reporter, text: str) -> None:
+    reporter.log(text, "yellow")
+    complain(f"Warning: {text}", "yellow")
 
 
 def _run(

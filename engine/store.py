@@ -36,11 +36,19 @@ class RunStore:
         results: the results folder; made when something is written.
         warn: takes a line about a damaged record.
         retry_failed: whether stages that failed are to be run again.
+        read_only: only for planning, which then writes no data either.
     """
 
-    def __init__(self, results: Path, warn: Callable[[str], None] = print, retry_failed: bool = False) -> None:
+    def __init__(
+        self,
+        results: Path,
+        warn: Callable[[str], None] = print,
+        retry_failed: bool = False,
+        read_only: bool = False,
+    ) -> None:
         self.results = results
         self.retry_failed = retry_failed
+        self.read_only = read_only
         self._warn = warn
         self._checked: dict[str, Record] = {}
         self._whole: set[str] = set()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from engine.logs import old
 from engine.lookup import folders
 from engine.store import RESULT
 
@@ -39,7 +40,8 @@ def find(results: Path, now: float | None = None) -> list[Waste]:
     - temporary files that a killed process left, older than an hour;
     - files that were found damaged and set aside;
     - features that no evaluation refers to, finished or planned (none where a stage does not say what it refers to);
-    - locks and leases that nobody holds.
+    - locks and leases that nobody holds;
+    - logs that have not been written for a month.
 
     Stages that a process is working on are passed over.
 
@@ -64,6 +66,7 @@ def find(results: Path, now: float | None = None) -> list[Waste]:
             for path in sorted(folder.glob(".*"))
             if path.is_file() and _TEMPORARY.fullmatch(path.name) and _age(path, now) > _QUIET
         ]
+    found += [Waste(path, "log without a new line for a month", path.stat().st_size) for path in old(results, now)]
     return sorted(found, key=lambda waste: waste.path)
 
 

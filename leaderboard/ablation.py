@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.collect import Run
 from leaderboard.comparison import Difference, difference
+from leaderboard.features import mean_rank
 from leaderboard.published import Number, by_evidence
 from leaderboard.tables import base_name, protocol_order
 
@@ -82,13 +83,17 @@ class Filled:
 
 @dataclass(frozen=True)
 class FilledAblation:
-    """An ablation in one place: ``lines`` has one entry per row, with one per protocol."""
+    """An ablation in one place: ``lines`` has one entry per row, with one per protocol.
+
+    ``ranks`` has the effective rank of every row's training features and their width, ``None`` where none are stored.
+    """
 
     table: AblationTable
     place: Place
     protocols: tuple[str, ...]
     lines: tuple[tuple[Filled, ...], ...]
     reported: tuple[Reported, ...]
+    ranks: tuple[tuple[float, int] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ def fill(table: AblationTable, runs: Iterable[Run], numbers: Sequence[Number]) -
         protocols = tuple(sorted(by_protocol, key=protocol_order))
         grid = {name: _column(table, name, by_protocol[name]) for name in protocols}
         lines = tuple(tuple(grid[name][i] for name in protocols) for i in range(len(table.rows)))
-        filled.append(FilledAblation(table, place, protocols, lines, reported))
+        ranks = tuple(mean_rank(run for one in line if one.cell for run in one.cell.runs) for line in lines)
+        filled.append(FilledAblation(table, place, protocols, lines, reported, ranks))
     return filled
 
 

@@ -23,7 +23,8 @@ LEGEND = (
 )
 COLUMNS = (
     "ablation", "row", "full", "changes", *Place.__dataclass_fields__, "recipe", "protocol", "metric", "mean", "sd", "n",
-    "delta", "low", "high", "pairs", "noise", "status", "reported", "reported_delta", "reported_on", "printed_in", "keys",
+    "delta", "low", "high", "pairs", "noise", "status", "reported", "reported_delta", "reported_on", "printed_in",
+    "effective_rank", "keys",
 )  # fmt: skip
 """Columns of an ablation's CSV."""
 _NOTHING = "-"
@@ -43,13 +44,15 @@ def board(filled: FilledAblation) -> Table:
                 columns.append([_reported(one, row, full) for row in table.rows])
         heads += [f"{name} {measure_title(_metric(filled, i))}", f"{name} Δ"]
         columns += [[_measured(line[i]) for line in filled.lines], [_gap(line[i], full) for line in filled.lines]]
+    ranks = [(_rank(found),) for found in filled.ranks] if any(filled.ranks) else [()] * len(table.rows)
     rows = []
     for i, row in enumerate(table.rows):
         name = row.name if row is not full or row.name == "full" else f"{row.name} (full)"
         keys = tuple(short_keys(one.cell) for one in filled.lines[i] if one.cell)
         entries = tuple(column[i] for column in columns)
-        rows.append(Row(one_line(name), False, entries, (one_line(row.changes or _NOTHING),), keys))
-    return Table(_title(filled), tuple(heads), tuple(rows), _note(filled), facts=("Changes",), first="Variant")
+        rows.append(Row(one_line(name), False, entries, (one_line(row.changes or _NOTHING), *ranks[i]), keys))
+    facts = ("Changes", *(["Effective rank"] if any(filled.ranks) else []))
+    return Table(_title(filled), tuple(heads), tuple(rows), _note(filled), facts=facts, first="Variant")
 
 
 def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
@@ -57,7 +60,7 @@ def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
     rows = []
     for filled in tables:
         table, full = filled.table, filled.table.rows[filled.table.full]
-        for line in filled.lines:
+        for line, rank in zip(filled.lines, filled.ranks, strict=True):
             for i, one in enumerate(line):
                 metric = _metric(filled, i)
                 summary = one.cell.metrics.get(metric) if one.cell else None
@@ -86,6 +89,7 @@ def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
                         "reported_delta": said.gap(one.row, full) if said else None,
                         "reported_on": said.place if said and number else "",
                         "printed_in": f"{number.source} {number.place}".strip() if number else "",
+                        "effective_rank": rank[0] if rank else None,
                         "keys": " ".join(run.stage.key for run in one.cell.runs) if one.cell else "",
                     }
                 )
@@ -133,6 +137,8 @@ def _note(filled: FilledAblation) -> str:
     said = {number.source: number.place for one in filled.reported for number in one.numbers.values()}
     recipes = {one.cell.bench.recipe for one in filled.lines[filled.table.full] if one.cell}
     parts = [f"Recipe {recipe} where a row does not name another." for recipe in recipes]
+    if any(filled.ranks):
+        parts.append("Effective rank: of the training features (RankMe), the mean over seeds, of as many as there are.")
     parts += [f"Reported by {source}, {place}." for source, place in said.items()]
     marked = {n.note: n for one in filled.reported for n in one.numbers.values() if n.mark}
     parts += [f"? {number.variant}: {number.mark}, {one_line(note)}." for note, number in marked.items()]
@@ -156,6 +162,10 @@ def _measured(one: Filled) -> Entry:
         return Entry(one_line(one.cell.gap), key=one.cell.key) if one.cell else Entry(_NOT_RUN)
     text = f"{summary.mean:.1f}" if summary.sd is None else f"{summary.mean:.1f} ± {summary.sd:.1f}"
     return Entry(text, f"n={summary.n}", one_line(one.cell.gap), summary=summary, key=one.cell.key)
+
+
+def _rank(found: tuple[float, int] | None) -> str:
+    return f"{found[0]:.1f} of {found[1]}" if found else _NOTHING
 
 
 def _gap(one: Filled, full: Variant) -> Entry:

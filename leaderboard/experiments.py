@@ -18,13 +18,12 @@ from engine.config import BenchError
 from engine.records import Record
 from leaderboard.cells import Bench, Cell, Summary
 from leaderboard.collect import Run
+from leaderboard.features import stored
 from leaderboard.style import RGB, method_colours, plain
 from leaderboard.tables import is_reference, method_order, method_title
 
 MAIN = ("linear", "knn")
 """Protocols that stand for a method where one number is wanted, the first one first."""
-_PLAIN = {"space": "encoder", "augment": False}
-"""Features that figures are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,7 @@ class Experiment:
 
     def features(self, part: str) -> NDArray[np.float32] | None:
         """Encoder features (N, D) of ``train`` or ``test`` by the first seed; ``None`` where they are not there any more."""
-        for _, run in self._on_features():
-            folder = self._folder("features", run.stage.parents[0])
-            record = self._read(folder) if folder else None
-            if folder and record and record.identity.get("config") == _PLAIN:
-                try:
-                    with np.load(folder / "features.npz", allow_pickle=False) as stored:
-                        return np.asarray(stored[part])
-                except (OSError, KeyError, ValueError, EOFError):
-                    return None
-        return None
+        return next((found for _, run in self._on_features() if (found := stored(run.stage, part)) is not None), None)
 
     def test(self) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
         """Labels (n,) and names of the test clips, rows as in ``features("test")``."""

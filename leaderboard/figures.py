@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from leaderboard.cells import Summary
 from leaderboard.style import plain
 from leaderboard.tables import REFERENCES, Table
 
@@ -26,6 +27,7 @@ _LEGEND = 2.1
 _TITLE = 10
 """Characters of a title per inch."""
 _DASHES = (0, (2, 1))
+_DPI = 200
 _MOST = 30
 """Rows of a panel, the reference rows and then the best: more names than this cannot be read, and take minutes to draw."""
 
@@ -45,7 +47,7 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
     with matplotlib.rc_context(style), sns.plotting_context("paper", font_scale=1.1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
         size = (max(6.4, 1.1 + 0.95 * widest), 3.3 * len(boards) + 0.4)
-        figure = Figure(size, layout="constrained")
+        figure = Figure(size, dpi=_DPI, layout="constrained")
         panels = figure.subplots(len(boards), 1, squeeze=False)
         for board, axes in zip(boards, panels[:, 0], strict=True):
             _panel(axes, board, colours)
@@ -58,7 +60,11 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=int(size[0] / _LEGEND), frameon=False)
         paths = [folder / "leaderboard.png", folder / "leaderboard.svg"]
-        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)  # once for both files
+        figure.set_layout_engine("none")
+        figure.savefig(paths[0], metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
 
@@ -68,30 +74,49 @@ def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, floa
     references = sum(row.reference for row in board.rows)
     random = next((row for row in board.rows if row.name.startswith(REFERENCES["random"])), None)
     levels = {i: entry.summary.mean for i, entry in enumerate(random.entries) if entry.summary} if random else {}
-    for place, row in enumerate(board.rows):
-        for i, (column, entry) in enumerate(zip(_charted(board), row.entries, strict=False)):
-            x = place - _GROUP / 2 + (i + 0.5) * width
+    for i, column in enumerate(_charted(board)):
+        middles = [place - _GROUP / 2 + (i + 0.5) * width for place in range(len(board.rows))]
+        cells = [(x, row.entries[i], row.reference) for x, row in zip(middles, board.rows, strict=True)]
+        for x, entry, _ in cells:
             if entry.summary is None:
                 reason = entry.text.partition(":")[0]
                 axes.text(x, 1.5, reason, rotation=90, ha="center", va="bottom", fontsize=7, color="0.45")
-                continue
-            mean, low, high = entry.summary.mean, entry.summary.low, entry.summary.high
-            (bar,) = axes.bar(x, mean, 0.92 * width, color=colours[column], edgecolor=colours[column])
-            if row.reference:
-                bar.set(facecolor="white", hatch="////")
-            elif i in levels:
-                axes.hlines(levels[i], x - 0.46 * width, x + 0.46 * width, colors="black", linestyles=_DASHES, lw=1.2)
-            top = mean
-            if low is not None and high is not None:
-                axes.errorbar(x, mean, [[max(mean - low, 0)], [max(high - mean, 0)]], color="0.2", capsize=2, lw=1)
-                top = max(mean, high)
-            axes.text(x, top + 1, f"{mean:.1f}", ha="center", va="bottom", fontsize=7)
+        numbers = [(x, entry.summary, is_reference) for x, entry, is_reference in cells if entry.summary]
+        _bars(axes, numbers, 0.92 * width, colours[column], levels.get(i))
     if 0 < references < len(board.rows):
         axes.axvline(references - 0.5, color="0.6", lw=0.8)
     axes.set_xticks(range(len(board.rows)), [_label(row.name) for row in board.rows])
     axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel=f"{board.measure} (%)")
     axes.grid(visible=False, axis="x")
     sns.despine(ax=axes)
+
+
+def _bars(
+    axes: Axes,
+    numbers: Sequence[tuple[float, Summary, bool]],
+    width: float,
+    colour: tuple[float, float, float],
+    level: float | None,
+) -> None:
+    """One column of a table: middle of the bar, number, and whether the row is a reference; drawn with few calls."""
+    middles, means = [x for x, _, _ in numbers], [one.mean for _, one, _ in numbers]
+    bars = axes.bar(middles, means, width, color=colour, edgecolor=colour)
+    for bar, (_, _, is_reference) in zip(bars, numbers, strict=True):
+        if is_reference:
+            bar.set(facecolor="white", hatch="////")
+    ranked = [x for x, _, is_reference in numbers if not is_reference]
+    if level is not None and ranked:
+        left, right = ([x + side * width / 2 for x in ranked] for side in (-1, 1))
+        axes.hlines([level] * len(ranked), left, right, colors="black", linestyles=_DASHES, lw=1.2)
+    known = [(x, one.mean, one.low, one.high) for x, one, _ in numbers if one.low is not None and one.high is not None]
+    if known:
+        below = [max(mean - low, 0) for _, mean, low, _ in known]
+        above = [max(high - mean, 0) for _, mean, _, high in known]
+        places, tops = [x for x, *_ in known], [mean for _, mean, *_ in known]
+        axes.errorbar(places, tops, [below, above], color="0.2", capsize=2, lw=1, fmt="none")
+    for x, one, _ in numbers:
+        top = one.mean if one.low is None or one.high is None else max(one.mean, one.high)
+        axes.text(x, top + 1, f"{one.mean:.1f}", ha="center", va="bottom", fontsize=7)
 
 
 def _shortened(board: Table) -> Table:

@@ -152,7 +152,7 @@ class Method(nn.Module, ABC):
         Args:
             clips: (N, C, T, V, M) of the stream; what is generated is conditioned on them.
             noise_levels: steps of the diffusion from which one prediction is to lead back to a clip.
-            calls: predictions on the way from pure noise to a clip.
+            calls: predictions on the way from pure noise to a clip; 0: no such clip.
             generator: draws everything.
 
         Returns:

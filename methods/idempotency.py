@@ -60,28 +60,28 @@ def unit_features(pooled: Tensor, centre: Literal["batch", "none"]) -> Tensor:
     return F.normalize(pooled, dim=1)
 
 
-def feature_idempotency(feature: Tensor, returned: Tensor, weight: Tensor) -> Tensor:
-    """- <f(x), f(x0)>, the weighted mean over unit features (B, D) each; ``weight`` (B,)."""
-    return -weighted_mean((feature * returned).sum(dim=1), weight)
+def feature_idempotency(feature: Tensor, returned: Tensor) -> Tensor:
+    """- <f(x), f(x0)>, the mean over unit features (R, D) each."""
+    return -(feature * returned).sum(dim=1).mean()
 
 
-def distribution_idempotency(feature: Tensor, returned: Tensor, weight: Tensor, config: IdempotencyConfig) -> Tensor:
+def distribution_idempotency(feature: Tensor, returned: Tensor, rows: Tensor, config: IdempotencyConfig) -> Tensor:
     """D(P(x0), P(x)) with P(x) = f(x)^T f(X): both compared with the batch's other clips, which get no gradient.
 
     Args:
         feature: unit features (B, D) of the clips, the target.
-        returned: unit features (B, D) of the generated clips.
-        weight: (B,).
+        returned: unit features (R, D) of the generated clips.
+        rows: (R,) which of the clips these were generated from.
         config: distance and temperatures.
     """
     bank = feature.detach()
-    others = ~torch.eye(len(bank), dtype=torch.bool, device=bank.device)
-    target, scores = bank @ bank.T, returned @ bank.T
+    others = rows[:, None] != torch.arange(len(bank), device=rows.device)
+    target, scores = bank[rows] @ bank.T, returned @ bank.T
     if config.distance == "squared":
-        return weighted_mean((((scores - target) ** 2) * others).sum(dim=1) / (len(bank) - 1), weight)
+        return (((scores - target) ** 2) * others).sum(dim=1).mean() / (len(bank) - 1)
     target = (target / config.tau_target).masked_fill(~others, -torch.inf).softmax(dim=1)
     scores = (scores / config.tau_generated).masked_fill(~others, -1e9).log_softmax(dim=1)
-    return weighted_mean(-(target * scores).sum(dim=1), weight)
+    return -(target * scores).sum(dim=1).mean()
 
 
 def spectral_repulsion(feature: Tensor) -> Tensor:
@@ -89,11 +89,6 @@ def spectral_repulsion(feature: Tensor) -> Tensor:
     count, dim = feature.shape
     squared = (feature @ feature.T) ** 2
     return dim * (squared.sum() - squared.diagonal().sum()) / (count * (count - 1))
-
-
-def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of ``values`` (B,) by ``weight`` (B,); 0 where all weights are."""
-    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def ramp(step: Step, epochs: int) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from engine.config import knob
@@ -96,35 +97,40 @@ class IGM(MacDiff):
         config = self.config.idempotency
         feature = unit_features(made.seen.pooled, config.centre)
         self.pooled, self.feature = made.seen.pooled.detach(), feature.detach()
-        weight = self.trusted(made)
-        growth = ramp(step, config.ramp_epochs)
+        trusted, growth = self.trusted(made), ramp(step, config.ramp_epochs)
         if config.feature or config.distribution:
-            returned = unit_features(self.encoded_again(made, step), config.centre)
-            self.returned = -feature_idempotency(self.feature, returned.detach(), weight)
+            returned = unit_features(self.encoded_again(made, trusted, step), config.centre)
+            self.returned = -feature_idempotency(self.feature[trusted], returned.detach())
         if config.feature:
             own = feature.detach() if config.stop_gradient == "target" else feature
-            losses["feature"] = growth * config.feature * feature_idempotency(own, returned, weight)
+            losses["feature"] = growth * config.feature * feature_idempotency(own[trusted], returned)
         if config.distribution:
-            distance = distribution_idempotency(feature, returned, weight, config)
+            distance = distribution_idempotency(feature, returned, trusted, config)
             losses["distribution"] = growth * config.distribution * distance
         if config.repel:
             losses["spectral"] = growth * config.spectral * spectral_repulsion(feature)
         return losses
 
     def trusted(self, made: Generation) -> Tensor:
-        """Weights (B,) 0 or 1 of generated bodies: those made on a condition, from noise that leaves enough signal."""
+        """Indices (R,) of generated bodies that must lead back: made on a condition, from noise that leaves enough signal.
+
+        The others are not even encoded: their noise would be part of BatchNorm's statistics. Where these are fewer than
+        two, which have no statistics, all are taken.
+        """
         config = self.config.idempotency
         signal = self.diffusion.shares[made.t] >= config.least_signal
-        return (made.conditioned & signal & (made.t < config.below_step)).float()
+        rows = (made.conditioned & signal & (made.t < config.below_step)).nonzero()[:, 0]
+        return rows if len(rows) > 1 else torch.arange(len(made.t), device=made.t.device)
 
-    def encoded_again(self, made: Generation, step: Step) -> Tensor:
-        """Features (B, D) of the generated bodies, f(x0) or f(x0, z_t', t, t'), seen through a mask of their own."""
+    def encoded_again(self, made: Generation, rows: Tensor, step: Step) -> Tensor:
+        """Features (R, D) of some generated bodies, f(x0) or f(x0, z_t', t, t'), seen through a mask of their own."""
         config = self.config.idempotency
-        clean = made.clean.detach() if config.detach else made.clean
+        clean = made.clean[rows].detach() if config.detach else made.clean[rows]
         clean = self.standardise.back(clean.clamp(-config.clip, config.clip))
         if self.beside is None:
             return glimpse(self.encoder, clean, self.config.mask, step.generator).pooled
-        tokens = self.beside.tokens(made.seen.pooled, made.t, self.diffusion, config.feature_from, step.generator)
+        pooled, t = made.seen.pooled[rows], made.t[rows]
+        tokens = self.beside.tokens(pooled, t, self.diffusion, config.feature_from, step.generator)
         again = glimpse(self.encoder, clean, self.config.mask, step.generator, tokens)
         return self.beside.modulate(again.pooled, tokens)
 

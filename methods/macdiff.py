@@ -201,7 +201,8 @@ class MacDiff(Method):
             t = torch.full((len(clean),), level, device=clean.device)
             noisy = self.diffusion.noised(clean, draw_noise(clean, generator), t)
             made[f"one step from t = {level}"] = self.diffusion.denoised(noisy, predict(noisy, t), t)
-        made[f"DDIM, {calls} steps"] = self.diffusion.sample(predict, draw_noise(clean, generator), calls)
+        if calls:
+            made[f"DDIM, {calls} steps"] = self.diffusion.sample(predict, draw_noise(clean, generator), calls)
         frames = clips.shape[2]
         unfolded = {
             name: bodies.maps(self.standardise.back(unpatchify(patches, frames))) for name, patches in made.items()

@@ -67,12 +67,13 @@ class FrozenContext(EvalContext):
     Attributes:
         test_clips: (n, C, T, V, M), joint stream; ``test_features`` are theirs.
         layout: skeleton layout.
-        encode: features (k, D) of joint clips (k, C, T, V, M), as those of ``train_features`` were made.
+        encode: features (k, D) of joint clips (k, C, T, V, M), as those of ``train_features`` were made; with a second
+            argument, a step of the method's diffusion, of what is generated from the clips with the noise of that step.
     """
 
     test_clips: Tensor
     layout: Layout
-    encode: Callable[[Tensor], Tensor]
+    encode: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,11 @@ class Protocol(ABC, Generic[ContextT]):
     def needs_attention(self) -> bool:
         """Whether it pools by :meth:`methods.base.Method.attention`, which not every method has."""
         return self.space in ("actionlet", "non_actionlet")
+
+    @property
+    def needs_generator(self) -> bool:
+        """Whether it looks at what :meth:`methods.base.Method.generate` makes, which most methods do not have."""
+        return False
 
     @classmethod
     def version_under(cls, config: Any) -> int:

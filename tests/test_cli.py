@@ -45,7 +45,7 @@ def test_a_run_ends_with_a_leaderboard(cli, tmp_path):
         assert name in result.output
     assert "Written: results/leaderboard." in result.output
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
-        "runs", "figures", "page", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
+        "runs", "logs", "figures", "page", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
     }  # fmt: skip
     table = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
     rows = table[(table.metric == "top1") & (table.protocol == "knn")].set_index("method")
@@ -79,6 +79,26 @@ def test_plan_shows_everything_and_runs_nothing(cli, tmp_path):
     assert "4 stages to do, 8 done; " in result.output
     assert "(from earlier runs in this folder)" in result.output
     assert sum("tinyclr[scale=2.0]" in line for line in result.output.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--methods", "skeletonclr", "--protocols", "all", "--plan"),
+        ("--methods", "skeletonclr", "--protocols", "knn", "--datasets", "npz:mine.npz#subject=1,2", "--plan"),
+        ("generate", "macdiff", "--plan"),
+        ("--ablate", "skeletonclr.train.epochs=1,2", "--plan"),
+    ],
+)
+def test_a_plan_generates_and_writes_nothing(cli, tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr("datasets.synthetic.generate", lambda **given: pytest.fail("generated"))
+    monkeypatch.setattr("datasets.synthetic_untrimmed.generate", lambda: pytest.fail("generated"))
+    _skeletons(tmp_path / "mine.npz")
+    before = sorted(tmp_path.rglob("*"))
+    shown = " ".join(cli(*arguments).output.split())
+    assert re.search(r"\b\d+ stages to do, 0 done", shown)
+    assert ("synthetic is not generated in data/ yet" in shown) == ("npz:mine.npz#subject=1,2" not in arguments)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_failure_gives_exit_code_1_and_the_rest_of_the_table(cli, tmp_path):

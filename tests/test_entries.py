@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ RUN = (
     "--methods", f"{PLUGINS}:TinyCLR", "--datasets", f"{PLUGINS}:Tiny", "--set", f"encoder={PLUGINS}:TinyEncoder",
     "--set", "linear.epochs=5", "--threads", "1",
 )  # fmt: skip
+KEEP_TYPE = object()
 
 
 def call(*arguments: object, code: int = 0) -> str:
@@ -77,12 +79,16 @@ def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield at
 
 
-def changed(content: dict[str, Any], at: tuple[Any, ...], draw: Any = None) -> dict[str, Any]:
+def changed(content: dict[str, Any], at: tuple[Any, ...], new: Any = KEEP_TYPE) -> dict[str, Any]:
+    """With another value in a place: ``new``, or a near one of the same type."""
     content = copy.deepcopy(content)
     node: Any = content
     for step in at[:-1]:
         node = node[step]
     old = node[at[-1]]
+    if new is not KEEP_TYPE:
+        node[at[-1]] = new
+        return content
     other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 1.5, str: lambda v: v + "x"}
     node[at[-1]] = other.get(type(old), lambda v: "x")(old)
     return content
@@ -159,6 +165,33 @@ def test_what_a_key_holds_cannot_be_changed_even_with_a_new_checksum(file: Path,
     at = data.draw(st.sampled_from(sorted(held, key=str)))
     with pytest.raises(BenchError):
         check(write(file.parent.parent / "forged.json", changed(content, at), sign=True))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def nodes(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Places of everything inside, leaves or not."""
+    for name, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*at, name)
+        yield from nodes(one, (*at, name))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_anything_in_any_place_is_accepted_or_one_message(file: Path, data: st.DataObject) -> None:
+    """Values of other types, signed by their author, with a key that belongs to them where they are in what is hashed."""
+    content = json.loads(file.read_bytes())
+    at = data.draw(st.sampled_from(sorted(nodes(content), key=str)))
+    content = changed(content, at, data.draw(JSON))
+    with suppress(BenchError):
+        with suppress(KeyError, TypeError, AttributeError):  # no longer an entry that has one
+            content = rekeyed(content)
+        check(write(file.parent.parent / "noise.json", content, sign=True))
 
 
 def test_a_better_number_contradicts_the_confusion_matrix(file: Path, tmp_path: Path) -> None:

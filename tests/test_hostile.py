@@ -171,7 +171,10 @@ def test_set_options_give_settings_or_one_message(start: str, key: str, value: s
 
 
 FLAGS = [option for parameter in run_bench.main.params for option in parameter.opts]
-COMMANDS = ["report", "compare", "table", "import-weights", "list", "describe", "data", "prepare", "check", "export"]
+COMMANDS = [
+    "report", "compare", "table", "import-weights", "list", "describe", "data", "prepare", "check", "export", "reproduce",
+    "diff", "submit", "verify", "runs", "gc", "figures", "generate",
+]  # fmt: skip
 VALUES = [
     "aimclr", "all", "knn", "semi:10", "fusion:best", "synthetic", "npz:", "npz:x.npz#a=1-99999999999", "form:x", "nw_ucla/x",
     "joint", "0-99999999999", "quick", "paper", "a.b=c", "encoder=", "frames=1", "x" * 300, "x" * 300 + ".py", "../..",
@@ -207,6 +210,10 @@ def test_no_list_of_arguments_gives_a_traceback(number: int, tmp_path: Path, mon
         assert "Traceback" not in result.output + result.stderr
 
     tried()
+
+
+def test_every_command_is_among_those_that_are_tried() -> None:
+    assert set(run_bench.main.commands) <= {*COMMANDS}
 
 
 def test_names_of_plug_ins_lead_to_no_file_that_was_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def gc(yes: bool, results: Path) -> None:
     """Show, or remove, what nothing needs: never a record, nor anything that a finished evaluation or training left.
 
     Checkpoints of finished stages, files that killed processes left or that were set aside as damaged, features that no
-    evaluation refers to, and leases that nobody holds.
+    evaluation refers to, leases that nobody holds, and logs of a month ago.
     """
     from engine.waste import find, remove
 

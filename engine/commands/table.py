@@ -77,7 +77,9 @@ def _table_list(**options: Any) -> int:
         try:
             found, suite, make = _plan_of(each, **options)
             todo = (
-                str(len(make(RunStore(options["results"]), False, str).todo)) if make else paper.obstacle(found, suite)
+                str(len(make(RunStore(options["results"], read_only=True), False, str).todo))
+                if make
+                else paper.obstacle(found, suite)
             )
         except BenchError as error:
             found, suite, todo = each, paper.NOTHING, str(error)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from engine.config import BenchError
 from leaderboard.drawings.knn_linear import whisker
 from leaderboard.experiments import Experiment, measured
+from leaderboard.features import effective_rank, singular_values
 from leaderboard.style import plain
 
-_CLIPS = 20_000
-"""Of more clips, so many spread evenly over the training part (the paper: 25,600)."""
 _WIDEST = 4096
 """Wider features (raw coordinates) are no encoder's and are left out."""
-_EPSILON = 1e-7
 
 
 def draw(experiments: Sequence[Experiment]) -> Figure:
@@ -56,15 +52,3 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     right.set(xlabel="effective rank (RankMe)", ylabel=f"{protocol} top-1 (%)")
     figure.legend(loc="outside right center")
     return figure
-
-
-def singular_values(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Singular values of features (N, D), not centred, descending; of many rows some, spread evenly."""
-    rows = np.linspace(0, len(features) - 1, min(_CLIPS, len(features))).round().astype(int)
-    return np.asarray(np.linalg.svd(features[rows].astype(np.float64), compute_uv=False))
-
-
-def effective_rank(values: NDArray[np.float64]) -> float:
-    """The exponential of the entropy of the singular values' shares (RankMe, Eq. 1)."""
-    shares = values / max(float(np.abs(values).sum()), 1e-300) + _EPSILON
-    return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -45,7 +45,7 @@ def _quiet(target: Callable[..., None], *arguments: Any) -> None:
 
 
 def train_method(
-    name: str, checkpoint: Path | None, tell: Callable[[str], None] = print, pause: float = 0.0
+    name: str, checkpoint: Path | None, tell: Callable[[str], None] = print, pause: float = 0.0, seed: int = SEED
 ) -> Trained:
     """Train a method of the registry for ``EPOCHS``, from the checkpoint if there is one."""
     method = build(name, {"train.epochs": EPOCHS, "train.batch": 2})
@@ -58,7 +58,7 @@ def train_method(
     with torch.random.fork_rng():
         torch.manual_seed(int(time.time_ns() % 2**31))  # what a new process starts from must not matter
         curve = pretrain(
-            method, whole, seed=SEED, checkpoint=checkpoint, tell=tell, report=lambda at: time.sleep(pause)
+            method, whole, seed=seed, checkpoint=checkpoint, tell=tell, report=lambda at: time.sleep(pause)
         )
     return dict(method.state_dict()), curve
 

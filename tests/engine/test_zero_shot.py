@@ -32,6 +32,13 @@ def test_the_number_is_the_mean_over_conditions(world) -> None:
     assert world.run("TinyCLR", "zero_shot,linear", sets=SHORT).ran == []
 
 
+def test_methods_without_a_generator_say_so(world) -> None:
+    world.run("TinyCLR", "zero_shot:generated", sets=SHORT)
+    found = world.results.glob("runs/evaluate/zero_shot/*/unsupported.json")
+    reasons = {json.loads(path.read_text())["reason"] for path in found}
+    assert reasons == {f"{name} generates no clips" for name in ("tinyclr", "raw", "random")}
+
+
 def test_strength_zero_gives_the_clean_accuracy(world, other_world) -> None:
     zero = tuple(f"zero_shot.{kind}=[0]" for kind in ("noise", "frames", "part", "gap", "rotation"))
     for one in (world, other_world):

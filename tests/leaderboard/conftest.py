@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ class FakeResults:
             self._finish(folder, named, accuracy, scores, metrics or {}, facts or {})
         return folder
 
+    def leave(self, evaluation: Path, features: np.ndarray, losses: Sequence[float] = ()) -> None:
+        """Finish the pre-training and the features (N, D) of the test part behind an evaluation; train has them reversed."""
+        (folder,) = self.folder.glob(f"runs/features/*/{_stage(evaluation)['parents'][0]}")
+        _record(folder, {"config": {"space": "encoder", "augment": False}}, ())
+        np.savez(folder / "features.npz", train=features[::-1], test=features)
+        (folder,) = self.folder.glob(f"runs/pretrain/*/{_stage(folder)['parents'][0]}")
+        _record(folder, {}, [{"epoch": i, "loss": loss} for i, loss in enumerate(losses, 1)])
+
     def _finish(
         self,
         folder: Path,
@@ -121,6 +129,23 @@ class FakeResults:
     def _write(self, path: Path, content: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
+
+
+def _stage(folder: Path) -> Any:
+    return json.loads((folder / "stage.json").read_text())
+
+
+def _record(folder: Path, changes: dict[str, Any], curve: Sequence[dict[str, float]]) -> None:
+    stage = _stage(folder)
+    record = Record(
+        kind=stage["kind"],
+        key=folder.name,
+        labels=stage["labels"],
+        identity=stage["identity"] | changes,
+        parents=tuple(stage["parents"]),
+        curve=tuple(curve),
+    )
+    (folder / "record.json").write_text(json.dumps(record.model_dump(mode="json")))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from datasets.layout import NTU25
 from engine.config import BenchError
-from engine.records import Record
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
 from leaderboard.drawings import (
@@ -35,31 +34,6 @@ from leaderboard.style import canvas, class_colours, method_colours, save
 
 CLASSES = ("wave", "cash $5 & go", "kick", "sit down")
 SKELETON = Skeleton(NTU25.bones, NTU25.sides)
-PLAIN = {"space": "encoder", "augment": False}
-
-
-def stored(fake: Any, evaluation: Path, features: np.ndarray, losses: Sequence[float] = ()) -> None:
-    """Finish the pre-training and the features behind an evaluation."""
-    stage = json.loads((evaluation / "stage.json").read_text())
-    (folder,) = fake.folder.glob(f"runs/features/*/{stage['parents'][0]}")
-    before = json.loads((folder / "stage.json").read_text())
-    finish(folder, {**before["identity"], "config": PLAIN}, before, ())
-    np.savez(folder / "features.npz", train=features[::-1], test=features)
-    (folder,) = fake.folder.glob(f"runs/pretrain/*/{before['parents'][0]}")
-    before = json.loads((folder / "stage.json").read_text())
-    finish(folder, before["identity"], before, [{"epoch": i, "loss": loss} for i, loss in enumerate(losses, 1)])
-
-
-def finish(folder: Path, identity: Any, stage: Any, curve: Any) -> None:
-    record = Record(
-        kind=stage["kind"],
-        key=folder.name,
-        labels=stage["labels"],
-        identity=identity,
-        parents=tuple(stage["parents"]),
-        curve=tuple(curve),
-    )
-    (folder / "record.json").write_text(record.model_dump_json())
 
 
 @pytest.fixture
@@ -70,7 +44,7 @@ def bench(fake) -> list[Experiment]:
         counts = rng.integers(0, 50, (4, 4)).tolist()
         for seed in (0, 1):
             knn = fake.evaluate(method, "knn", seed, rng.random(200) < accuracy, facts={"confusion": counts})
-            stored(fake, knn, rng.normal(size=(200, 16)).astype(np.float32), [3.0 + seed, 2.0, 1.5] * (accuracy > 0.3))
+            fake.leave(knn, rng.normal(size=(200, 16)).astype(np.float32), [3.0 + seed, 2.0, 1.5] * (accuracy > 0.3))
             fake.evaluate(method, "linear", seed, rng.random(200) < accuracy + 0.1, facts={"confusion": counts})
     (found,) = experiments(aggregate(collect(fake.folder)), fake.folder).values()
     return found
@@ -149,21 +123,6 @@ def test_gains_are_differences_of_recalls(bench) -> None:
         right = [np.mean([s["prediction"] == s["label"] for s in seeds], axis=0)[inside] for seeds in scores]
         expected = 1.96 * 100 * np.std(right[1] - right[0], ddof=1) / np.sqrt(inside.sum())
         assert found.error[c] == pytest.approx(expected)
-
-
-def test_effective_rank_counts_directions() -> None:
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.normal(size=(64, 12)))[0]
-    for count in (1, 5, 12):
-        features = np.linalg.qr(rng.normal(size=(100, count)))[0] @ basis[:, :count].T
-        values = rank.singular_values(features.astype(np.float32))
-        assert rank.effective_rank(values) == pytest.approx(count, rel=1e-3)
-    values = rank.singular_values(rng.normal(size=(50, 8)).astype(np.float32))
-    entropy = 0.0
-    for value in values:
-        share = value / sum(values) + 1e-7
-        entropy -= share * np.log(share)
-    assert rank.effective_rank(values) == pytest.approx(np.exp(entropy))
 
 
 def test_tsne_shows_the_same_clips_of_every_method_and_neighbours_stay_neighbours() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from datasets.resized import ResizedConfig, resize_matrix, resized
 from encoders.skeleton_transformer import patchify, unpatchify
 from engine import train
 from engine.config import resolve
+from engine.extract import extract
 from engine.registry import find
 from methods.base import Context, Step
 from methods.diffusion import Standardise
@@ -30,18 +32,20 @@ from methods.idempotency import (
     unit_features,
 )
 from methods.macdiff import MacDiff
+from protocols.base import FeatureConfig
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "stgcn": {"width": 2, "dim": 8, "dropout": 0.0, "init": "torch"},
     "skeleton_transformer": {"dim": 16, "blocks": 1, "heads": 2},
 }
+OTHERS: Mapping[str, Mapping[str, Any]] = {"dsta": {"width": 4, "init": "torch"}, "ctrgcn": {"width": 8}}
 SMALL = {"generator.dim": 16, "generator.depth": 1, "generator.heads": 2}
 
 
 def build(name: str, encoder: str = "skeleton_transformer", **changes: Any) -> MacDiff:
     torch.manual_seed(0)
     method, network = find("methods", name), find("encoders", encoder)
-    config = resolve(network.Config, SIZES[encoder])
+    config = resolve(network.Config, {**SIZES, **OTHERS}[encoder])
     context = Context(lambda: network(config, NTU25, frames=18, persons=2), NTU25, "joint", 18, 2, 24)
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
     built: MacDiff = method(resolve(method.Config, SMALL, dotted), context).train()
@@ -147,23 +151,24 @@ def test_standardise_gathers_moments_and_travels_with_the_weights() -> None:
 
 def test_idempotency_losses_equal_slow_twins() -> None:
     a, b = (F.normalize(torch.randn(5, 4, dtype=torch.float64), dim=1) for _ in range(2))
-    weight = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    rows = torch.tensor([0, 2, 3])
     x, y = a.numpy(), b.numpy()
     feature, distance, squared, repulsion = 0.0, 0.0, 0.0, 0.0
     for i in range(5):
         others = [j for j in range(5) if j != i]
+        repulsion += sum((x[i] @ x[j]) ** 2 for j in others) * 4 / 20
+        if i not in rows:
+            continue
         p = np.exp([x[i] @ x[j] / 0.05 for j in others])
         q = np.exp([y[i] @ x[j] / 0.1 for j in others])
-        feature -= weight[i].item() * x[i] @ y[i] / 3
-        distance -= weight[i].item() * (p / p.sum() * np.log(q / q.sum())).sum() / 3
-        squared += weight[i].item() * sum((x[i] @ x[j] - y[i] @ x[j]) ** 2 for j in others) / 4 / 3
-        repulsion += sum((x[i] @ x[j]) ** 2 for j in others) * 4 / 20
-    assert float(feature_idempotency(a, b, weight)) == pytest.approx(feature)
-    assert float(distribution_idempotency(a, b, weight, IdempotencyConfig())) == pytest.approx(distance)
+        feature -= x[i] @ y[i] / 3
+        distance -= (p / p.sum() * np.log(q / q.sum())).sum() / 3
+        squared += sum((x[i] @ x[j] - y[i] @ x[j]) ** 2 for j in others) / 4 / 3
+    assert float(feature_idempotency(a[rows], b[rows])) == pytest.approx(feature)
+    assert float(distribution_idempotency(a, b[rows], rows, IdempotencyConfig())) == pytest.approx(distance)
     config = IdempotencyConfig(distance="squared")
-    assert float(distribution_idempotency(a, b, weight, config)) == pytest.approx(squared)
+    assert float(distribution_idempotency(a, b[rows], rows, config)) == pytest.approx(squared)
     assert float(spectral_repulsion(a)) == pytest.approx(repulsion)
-    assert float(feature_idempotency(a, b, 0 * weight)) == 0
 
 
 def test_repulsion_of_isotropic_features_is_one_and_of_equal_ones_their_width() -> None:
@@ -180,7 +185,7 @@ def test_pull_and_repulsion_are_the_spectral_contrastive_loss() -> None:
     adjacency = torch.zeros(count, count, dtype=torch.float64)
     adjacency[torch.arange(count), partner] = count
     left = ((adjacency - unit @ unit.T) ** 2).sum() / count**2
-    pull = 2 * feature_idempotency(unit, unit[partner], torch.ones(count))
+    pull = 2 * feature_idempotency(unit, unit[partner])
     squares = spectral_repulsion(unit) * (count - 1) / count / dim + 1 / count  # own similarities are 1
     torch.testing.assert_close(left, pull + squares + (adjacency**2).sum() / count**2)
 
@@ -214,9 +219,34 @@ def test_clips_are_trusted_with_a_condition_and_enough_signal() -> None:
     source, target = method.bodies(method.views(clips(40), step()))
     made = method.generation(source, target, torch.Generator().manual_seed(0))
     trusted = method.trusted(made)  # type: ignore[operator]
-    expected = made.conditioned & (made.t < 974)
-    assert torch.equal(trusted.bool(), expected)
-    assert 0 < trusted.sum() < 40
+    assert trusted.tolist() == [i for i in range(40) if made.conditioned[i] and made.t[i] < 974]
+    assert 1 < len(trusted) < 40
+
+
+def test_clips_that_are_not_trusted_are_not_encoded_again() -> None:
+    """BatchNorm's statistics of the second pass are those of the clips that count."""
+    method = build("igm", "stgcn", idempotency__below_step=500)
+    made = method.generation(*method.bodies(method.views(clips(40), step())), torch.Generator().manual_seed(0))
+    trusted = method.trusted(made)  # type: ignore[operator]
+    again = method.encoded_again(made, trusted, step())  # type: ignore[operator]
+    noisy = made.clean.clone()
+    noisy[[i for i in range(40) if i not in trusted]] += 3
+    same = method.encoded_again(replace(made, clean=noisy), trusted, step())  # type: ignore[operator]
+    assert again.shape == (len(trusted), method.encoder.dim)
+    torch.testing.assert_close(same, again)
+
+
+def test_features_of_what_is_generated_from_clips() -> None:
+    """igm.md 3.2, row b; zero_shot averages them with those of the clips."""
+    method, x = build("igm").eval(), clips()
+    losses_of(method, step())  # gathers the moments
+    (found,) = extract(method, x, FeatureConfig(), torch.Generator().manual_seed(3), 500)
+    made = method.generate(x, (500,), 0, torch.Generator().manual_seed(3))
+    assert list(made) == ["one step from t = 500"]
+    with torch.no_grad():
+        torch.testing.assert_close(found, method.encoder.pool(method.encoder(made["one step from t = 500"])))
+    (plain,) = extract(method, x, FeatureConfig(), torch.Generator())
+    assert not torch.allclose(found, plain)
 
 
 def test_all_persons_means_the_present_ones() -> None:
@@ -255,11 +285,23 @@ def test_the_noisy_feature_reaches_the_second_pass_only(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize(("name", "encoder"), [("igm", "skeleton_transformer"), ("igm", "stgcn"), ("macdiff", "stgcn")])
-def test_training_is_finite_and_learns_to_denoise(name: str, encoder: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "preset", "encoder"),
+    [
+        ("igm", "", "skeleton_transformer"),
+        ("igm", "", "stgcn"),
+        ("macdiff", "", "stgcn"),
+        pytest.param("igm", "", "dsta", marks=pytest.mark.slow),
+        pytest.param("igm", "", "ctrgcn", marks=pytest.mark.slow),
+        pytest.param("igm", "literal", "skeleton_transformer", marks=pytest.mark.slow),
+        pytest.param("igm", "literal", "stgcn", marks=pytest.mark.slow),
+    ],
+)
+def test_training_is_finite_and_learns_to_denoise(name: str, preset: str, encoder: str, precision: str) -> None:
     method = build(
         name,
         encoder,
+        **_keywords(find("methods", name).presets.get(preset, {})),
         train__precision=precision,
         train__epochs=6,
         train__batch=8,

@@ -84,6 +84,21 @@ def test_a_preset_is_one_kind(context, kind) -> None:
         assert torch.equal(scores, whole.scores[whole.conditions.index(name)])
 
 
+def test_generated_clips_count_half(context) -> None:
+    steps = []
+
+    def both(clips: Tensor, step: int | None = None) -> Tensor:
+        steps.append(step)
+        return encode(clips) if step is None else 3 * encode(clips) + 1
+
+    middle = FrozenContext(**{**vars(context), "encode": lambda clips: 2 * encode(clips) + 0.5})
+    outcome = chosen("generated:noise").run(FrozenContext(**{**vars(context), "encode": both}))
+    assert torch.allclose(outcome.scores, chosen("noise").run(middle).scores, atol=1e-4)
+    assert steps == [None, 500] * 4
+    assert chosen("generated:noise").needs_generator
+    assert chosen("generated:noise").passes(0, 10) == 80
+
+
 def test_parts_that_a_skeleton_lacks_are_left_out(context) -> None:
     plain = FrozenContext(**{**vars(context), "layout": PLAIN, "test_clips": context.test_clips[:, :, :, :2]})
     plain = FrozenContext(**{**vars(plain), "encode": lambda clips: context.test_features})
