@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables of the chosen parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas; all: %(default)s")
-    parser.add_argument("--batch", type=int, default=16, help="clips per step; the papers' is 128 and takes an hour")
+    parser.add_argument("--batch", type=int, default=16, help="clips per step; the papers' is 128")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--markdown", action="store_true", help="print as in the documentation")
     given = parser.parse_args(arguments)

@@ -61,7 +61,7 @@ def difference_activation(
     channels = ((slope @ second.weight) * (hidden > 0)) @ first.weight  # (N, D)
     activation = torch.einsum("nd,nmdtv->nmtv", channels, maps).relu()
     if config.smooth == "parts":
-        activation = activation @ part_average(layout, activation.device)
+        activation = activation @ part_average(layout, activation.device, activation.dtype)
     if config.mode == "relative":
         return activation / activation.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
     persons, width, frames, joints = maps.shape[1:]
@@ -70,9 +70,9 @@ def difference_activation(
 
 
 @cache
-def part_average(layout: Layout, device: torch.device) -> Tensor:
+def part_average(layout: Layout, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Matrix (V, V) that replaces every joint by the mean of its body part."""
-    matrix = torch.zeros(len(layout), len(layout), device=device)
+    matrix = torch.zeros(len(layout), len(layout), device=device, dtype=dtype)
     for part in layout.parts:
         rows = torch.tensor(part, device=device)
         matrix[rows[:, None], rows] = 1 / len(part)

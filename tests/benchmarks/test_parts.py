@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-import benchmarks.__main__ as command
 from benchmarks import checkpoint, gpu, large
 from benchmarks.operations import Traffic
 from benchmarks.steps import ABSENT, Case, generated
@@ -17,6 +17,7 @@ from benchmarks.tables import Table
 from datasets.clips import to_storage
 from datasets.layout import NTU25
 
+command = importlib.import_module("benchmarks.__main__")
 TINY = Case(
     precision="bf16",
     frames=16,
