@@ -45,6 +45,7 @@ class IGM(MacDiff):
     """IGM."""
 
     title = "IGM (Lin et al., ECCV 2024)"
+    version = 2
     Config = IGMConfig
     config: IGMConfig
     cost = 9.0
