@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import seaborn as sns
@@ -18,7 +19,7 @@ from matplotlib.patches import Patch
 
 from leaderboard.cells import Summary
 from leaderboard.style import plain
-from leaderboard.tables import REFERENCES, Table
+from leaderboard.tables import FACTS, REFERENCES, Row, Table
 
 _GROUP = 0.8
 """Share of a method's slot that its bars fill."""
@@ -26,6 +27,7 @@ _LEGEND = 2.1
 """Width of an entry of the legend in inches."""
 _TITLE = 10
 """Characters of a title per inch."""
+_ENCODER = FACTS[-1]
 _DASHES = (0, (2, 1))
 _DPI = 200
 _MOST = 30
@@ -72,49 +74,72 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
 def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, float]]) -> None:
     width = _GROUP / len(_charted(board))
     references = sum(row.reference for row in board.rows)
-    random = next((row for row in board.rows if row.name.startswith(REFERENCES["random"])), None)
-    levels = {i: entry.summary.mean for i, entry in enumerate(random.entries) if entry.summary} if random else {}
+    levels = random_levels(board)
+    encoders = {encoder for encoder, _ in levels}
+    told = encoders if len(encoders) > 1 else set()
     for i, column in enumerate(_charted(board)):
         middles = [place - _GROUP / 2 + (i + 0.5) * width for place in range(len(board.rows))]
-        cells = [(x, row.entries[i], row.reference) for x, row in zip(middles, board.rows, strict=True)]
-        for x, entry, _ in cells:
+        numbers = []
+        for x, row in zip(middles, board.rows, strict=True):
+            entry, level = row.entries[i], None if row.reference else levels.get((_encoder(board, row), i))
             if entry.summary is None:
                 reason = entry.text.partition(":")[0]
                 axes.text(x, 1.5, reason, rotation=90, ha="center", va="bottom", fontsize=7, color="0.45")
-        numbers = [(x, entry.summary, is_reference) for x, entry, is_reference in cells if entry.summary]
-        _bars(axes, numbers, 0.92 * width, colours[column], levels.get(i))
+            else:
+                numbers.append(_Bar(x, entry.summary, row.reference, level))
+        _bars(axes, numbers, 0.92 * width, colours[column])
     if 0 < references < len(board.rows):
         axes.axvline(references - 0.5, color="0.6", lw=0.8)
-    axes.set_xticks(range(len(board.rows)), [_label(row.name) for row in board.rows])
+    labels = [_label(row, told.intersection([_encoder(board, row)])) for row in board.rows]
+    axes.set_xticks(range(len(board.rows)), labels)
     axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel=f"{board.measure} (%)")
     axes.grid(visible=False, axis="x")
     sns.despine(ax=axes)
 
 
-def _bars(
-    axes: Axes,
-    numbers: Sequence[tuple[float, Summary, bool]],
-    width: float,
-    colour: tuple[float, float, float],
-    level: float | None,
-) -> None:
-    """One column of a table: middle of the bar, number, and whether the row is a reference; drawn with few calls."""
-    middles, means = [x for x, _, _ in numbers], [one.mean for _, one, _ in numbers]
-    bars = axes.bar(middles, means, width, color=colour, edgecolor=colour)
-    for bar, (_, _, is_reference) in zip(bars, numbers, strict=True):
-        if is_reference:
-            bar.set(facecolor="white", hatch="////")
-    ranked = [x for x, _, is_reference in numbers if not is_reference]
-    if level is not None and ranked:
-        left, right = ([x + side * width / 2 for x in ranked] for side in (-1, 1))
-        axes.hlines([level] * len(ranked), left, right, colors="black", linestyles=_DASHES, lw=1.2)
-    known = [(x, one.mean, one.low, one.high) for x, one, _ in numbers if one.low is not None and one.high is not None]
+def _encoder(board: Table, row: Row) -> str:
+    """The encoder of a row as shown, "" in a table that does not tell."""
+    return row.facts[board.facts.index(_ENCODER)] if _ENCODER in board.facts else ""
+
+
+def random_levels(board: Table) -> dict[tuple[str, int], float]:
+    """What the random encoder reaches, by encoder and column of a table."""
+    return {
+        (_encoder(board, row), i): entry.summary.mean
+        for row in board.rows
+        if row.name.startswith(REFERENCES["random"])
+        for i, entry in enumerate(row.entries)
+        if entry.summary
+    }
+
+
+class _Bar(NamedTuple):
+    """Middle, number, whether its row is a reference, and what the random encoder reaches there."""
+
+    x: float
+    number: Summary
+    reference: bool
+    level: float | None
+
+
+def _bars(axes: Axes, numbers: Sequence[_Bar], width: float, colour: tuple[float, float, float]) -> None:
+    """One column of a table, drawn with few calls."""
+    drawn = axes.bar([b.x for b in numbers], [b.number.mean for b in numbers], width, color=colour, edgecolor=colour)
+    for patch, bar in zip(drawn, numbers, strict=True):
+        if bar.reference:
+            patch.set(facecolor="white", hatch="////")
+    dashes = [(bar.x, bar.level) for bar in numbers if bar.level is not None]
+    if dashes:
+        left, right = ([x + side * width / 2 for x, _ in dashes] for side in (-1, 1))
+        axes.hlines([level for _, level in dashes], left, right, colors="black", linestyles=_DASHES, lw=1.2)
+    summaries = [(bar.x, bar.number) for bar in numbers]
+    known = [(x, one.mean, one.low, one.high) for x, one in summaries if one.low is not None and one.high is not None]
     if known:
         below = [max(mean - low, 0) for _, mean, low, _ in known]
         above = [max(high - mean, 0) for _, mean, _, high in known]
         places, tops = [x for x, *_ in known], [mean for _, mean, *_ in known]
         axes.errorbar(places, tops, [below, above], color="0.2", capsize=2, lw=1, fmt="none")
-    for x, one, _ in numbers:
+    for x, one in summaries:
         top = one.mean if one.low is None or one.high is None else max(one.mean, one.high)
         axes.text(x, top + 1, f"{one.mean:.1f}", ha="center", va="bottom", fontsize=7)
 
@@ -132,6 +157,7 @@ def _charted(board: Table) -> tuple[str, ...]:
     return board.columns[: board.charted or None]
 
 
-def _label(name: str) -> str:
-    """A name in short lines, changes below the method."""
-    return plain("\n".join(textwrap.fill(part, 13) for part in name.replace("[", "\n[").split("\n")))
+def _label(row: Row, encoders: Set[str]) -> str:
+    """A row's name in short lines, changes below the method, and its encoder below that."""
+    parts = [*row.name.replace("[", "\n[").split("\n"), *(name.replace("_", " ") for name in encoders)]
+    return plain("\n".join(textwrap.fill(part, 13) for part in parts))

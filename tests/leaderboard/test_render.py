@@ -11,6 +11,7 @@ from rich.console import Console
 from leaderboard.build import write
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
+from leaderboard.figures import random_levels
 from leaderboard.tables import Table, tables
 
 NASTY = "<script>alert(1)</script>_a&b%c$d#e{f}~g^h|i\\j*k`l[m]\nn\x1b[31m"
@@ -183,6 +184,17 @@ def test_figure_of_missing_cells_only(fake) -> None:
     fake.evaluate("ünïcode 動作", accuracy=None)
     write(fake.folder)
     assert (fake.folder / "figures" / "leaderboard.svg").stat().st_size > 1000
+
+
+def test_bars_are_compared_with_the_random_encoder_of_their_own_encoder(fake) -> None:
+    for method, encoder, accuracy in (("random", "stgcn", 0.2), ("random", "bigru", 0.4), ("aimclr", "bigru", 0.9)):
+        fake.evaluate(method, "knn", 0, accuracy, encoder=encoder)
+    fake.evaluate("raw", "knn", 0, 0.5, encoder="coordinates")
+    (table,) = boards(fake.folder)
+    assert random_levels(table) == pytest.approx({("stgcn", 0): 20.0, ("bigru", 0): 40.0})
+    write(fake.folder)
+    svg = (fake.folder / "figures" / "leaderboard.svg").read_text()
+    assert svg.count("<!-- bigru -->") == 2  # below "random encoder" and "aimclr"
 
 
 def test_an_overridden_main_protocol_still_sorts(fake) -> None:
