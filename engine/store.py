@@ -14,6 +14,7 @@ from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 from engine import files
 from engine.config import BenchError
 from engine.files import UnwritableError, json_bytes, set_aside, write_atomically, write_json
+from engine.leases import Unsigned
 from engine.records import CHECKSUMS, RECORD, Checksum, DamagedError, Provenance, Record, read_checksums, read_record
 from engine.stages import Stage
 
@@ -53,6 +54,7 @@ class RunStore:
         self._checked: dict[str, Record] = {}
         self._whole: set[str] = set()
         self._leases: dict[str, SoftFileLease] = {}
+        self._unsigned = Unsigned(LEASE_SECONDS)
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage lives; its name depends on the key alone, so results folders can be moved and merged."""
@@ -203,6 +205,8 @@ class RunStore:
             with suppress(Timeout):
                 lease.acquire(timeout=0)
                 held = True
+            if not held:
+                self._unsigned.clear(self.folder(stage) / _LEASE)
         except LeaseSettingsMismatch as error:
             raise BenchError(f"{stage}: {error}") from None
         except OSError as error:

@@ -14,8 +14,9 @@ from filelock._identity import host_name
 
 from engine.config import BenchError
 from engine.files import UnwritableError, read_arrays, write_arrays, write_atomically, write_json
+from engine.leases import Unsigned
 from engine.records import Provenance, Record
-from engine.store import LeaseLostError, RunStore
+from engine.store import LEASE_SECONDS, LeaseLostError, RunStore
 
 
 @pytest.fixture
@@ -194,6 +195,45 @@ def test_the_lease_of_another_host_is_taken_over_when_it_is_not_renewed(world, s
         with store.lease(stage) as held:
             time.sleep(0.05)
     assert time.monotonic() - began > 0.8 + 0.3
+
+
+def test_an_empty_lease_is_removed_when_nobody_touches_it(world, stage, monkeypatch):
+    """A process that is killed between making its lease and signing it leaves one; filelock waits for its owner for ever."""
+    store, clock = world.store, [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    lease = store.folder(stage) / ".lease"
+    lease.parent.mkdir(parents=True)
+    lease.touch()
+
+    def held(after: float) -> bool:
+        clock[0] += after
+        with store.lease(stage) as mine:
+            return mine
+
+    assert [held(0), held(LEASE_SECONDS - 1)] == [False, False]
+    os.utime(lease)  # its owner lives
+    assert [held(2), held(LEASE_SECONDS - 1), held(2), held(0)] == [False, False, False, True]
+    assert not list(lease.parent.glob(".lease*"))
+
+
+def test_the_lease_of_a_new_owner_is_not_removed_as_empty(world, stage, monkeypatch):
+    """Two processes watch the same empty lease; the slower one finds that it has become another's."""
+    store, clock = world.store, [1000.0]
+    lease = store.folder(stage) / ".lease"
+    lease.parent.mkdir(parents=True)
+    lease.touch()
+    watcher = Unsigned(10)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    watcher.clear(lease)
+    clock[0] += 11
+    found, stat = lease.stat(), Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **more: found if path == lease else stat(path, **more))
+    aside = lease.with_name("kept")
+    lease.rename(aside)  # so that the new file has another inode
+    lease.write_text("of a new owner")
+    watcher.clear(lease)
+    assert lease.read_text() == "of a new owner"
+    assert sorted(path.name for path in lease.parent.iterdir()) == [".lease", "kept"]
 
 
 def test_a_run_whose_lease_was_taken_over_leaves_no_record(world, stage, monkeypatch):
