@@ -49,7 +49,8 @@ def collect(
         device_type=device.type,
         cpu=_cpu(),
         capability=torch.backends.cpu.get_cpu_capability(),
-        platform=platform.platform(),
+        # Without the build of the kernel, which names a machine and changes no number.
+        platform="-".join(filter(None, (platform.system(), platform.machine(), "".join(platform.libc_ver())))),
         work=work,
         unit=unit,
         resumed=resumed,
