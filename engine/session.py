@@ -100,9 +100,9 @@ def carry_out(
             )
         if not ranks.first:
             return _follow(make, store, place, threads, ranks)
-        if not only_plan:
-            reporter.log = logs.begin(results, context.meta[ARGUMENTS] if context else (), warn)
         plan = make(store, place.type == "cuda" or (cluster is not None and gpus > 0), reporter.say)
+        if not only_plan:  # a request that is refused leaves nothing behind
+            reporter.log = logs.begin(results, context.meta[ARGUMENTS] if context else (), warn)
         cores = torch.get_num_threads()
         if cluster:
             processes = jobs or max(1, cores // cluster.threads)

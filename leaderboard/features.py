@@ -28,7 +28,7 @@ def stored(evaluation: Stage, part: str) -> NDArray[np.float32] | None:
         try:
             record = Record.model_validate_json((folder / "record.json").read_bytes())
             if record.identity.get("config") == _PLAIN:
-                with np.load(folder / "features.npz", allow_pickle=False) as file:
+                with (folder / "features.npz").open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                     return np.asarray(file[part])
         except (OSError, KeyError, ValueError, EOFError, BadZipFile, ValidationError):
             return None
