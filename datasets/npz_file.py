@@ -132,9 +132,14 @@ def _frames(arrays: Arrays, path: Path) -> tuple[NDArray[np.floating], NDArray[n
     if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not len(offsets):
         raise BenchError(f"{path}: offsets must be a list of whole numbers; it is {offsets.dtype} {offsets.shape}.")
     offsets = offsets.astype(np.int64)
-    if offsets[0] != 0 or offsets[-1] != len(xyz) or (np.diff(offsets) < 0).any():
+    if offsets[0] != 0 or offsets[-1] != len(xyz):
         raise BenchError(
-            f"{path}: offsets must rise from 0 to the {len(xyz)} frames of xyz; they end at {offsets[-1]}."
+            f"{path}: offsets must rise from 0 to the {len(xyz)} frames of xyz; they go from {offsets[0]} to {offsets[-1]}."
+        )
+    if len(falls := np.flatnonzero(np.diff(offsets) < 0)):
+        at = int(falls[0])
+        raise BenchError(
+            f"{path}: offsets must rise; offsets[{at}] is {offsets[at]}, offsets[{at + 1}] {offsets[at + 1]}."
         )
     return xyz.astype(np.promote_types(xyz.dtype, np.float32)), offsets
 

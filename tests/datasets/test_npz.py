@@ -193,6 +193,10 @@ def test_bad_clips_are_skipped_with_a_warning_or_stop(tmp_path):
         ({"offsets": np.array([0, len(content()["xyz"])])}, "2 offsets for 8 labels"),
         ({"offsets": np.array([], int)}, "offsets must be a list of whole numbers"),
         ({"offsets": np.array([0, 3, 2, 5, 6, 7, 8, 9, 40])}, "must rise from 0 to the"),
+        (
+            {"offsets": np.array([0, 3, 2, 5, 6, 7, 8, 9, len(content()["xyz"])])},
+            r"offsets\[1\] is 3, offsets\[2\] 2",
+        ),
         ({"offsets": content()["offsets"] + 1}, "must rise"),
         ({"label": np.linspace(0, 1, 8)}, "whole numbers"),
         ({"label": np.array(list("abababab"))}, "whole numbers"),
