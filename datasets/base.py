@@ -156,7 +156,12 @@ class Dataset(ABC):
 
     def outline(self) -> Store:
         """Embedded data by name and shape, without their content; :mod:`datasets.outline`."""
-        raise NotImplementedError(f"{self.name} is not embedded")
+        raise NotImplementedError(f"{self.name} has no outline")
+
+    @property
+    def has_outline(self) -> bool:
+        """Whether there is one; other data are made in a temporary folder where nothing may be written."""
+        return type(self).outline is not Dataset.outline
 
     def recordings(self) -> RecordingStore:
         """The store of the untrimmed recordings; see :meth:`prepared`."""

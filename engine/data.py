@@ -126,19 +126,17 @@ class Splits:
     @contextmanager
     def _opened(self, asked: str) -> Iterator[tuple[Dataset, str]]:
         dataset, split = open_dataset(asked, self.root, self.frames)
-        if dataset.embedded and not dataset.folder.is_dir():
-            dataset.outlined = self._read_only
+        missing = not any(map(Path.is_dir, (dataset.folder, dataset.untrimmed_folder)))
+        makes_itself = dataset.embedded or bool(dataset.argument)
+        if missing and self._read_only and dataset.has_outline:
+            dataset.outlined = True
             self._tell(
                 f"{dataset.name} is not generated in {self.root}/ yet: its keys, and what of it is done, are not known"
-                if self._read_only
-                else f"Generating {dataset.name} in {self.root}/ (once) ..."
             )
-        if (
-            self._read_only
-            and dataset.argument
-            and not any(map(Path.is_dir, (dataset.folder, dataset.untrimmed_folder)))
-        ):
+        elif missing and self._read_only and makes_itself:
             with TemporaryDirectory() as folder:
                 yield open_dataset(asked, Path(folder), self.frames)
-        else:
-            yield dataset, split
+            return
+        elif missing and dataset.embedded:
+            self._tell(f"Generating {dataset.name} in {self.root}/ (once) ...")
+        yield dataset, split

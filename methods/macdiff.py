@@ -21,19 +21,7 @@ from methods.diffusion import Diffusion, DiffusionConfig, Standardise, draw_nois
 from methods.entropy import effective_rank
 from methods.generator import GeneratorConfig, PatchGenerator
 from methods.glimpse import Glimpse, MaskConfig, glimpse
-
-TRAIN = TrainConfig(
-    epochs=400,
-    batch=128,
-    optimiser="adamw",
-    lr=1e-3,
-    weight_decay=0.05,
-    decay_vectors=False,
-    beta2=0.95,
-    schedule="cosine",
-    warmup_share=0.05,
-)
-"""Released MacDiff; its warm-up are 20 of 400 epochs."""
+from methods.masked import RELEASED
 
 QUICK = {
     "train.epochs": 30,
@@ -56,7 +44,7 @@ QUICK = {
 class MacDiffConfig(MethodConfig):
     """Settings of masked conditional diffusion, IGM's as well."""
 
-    train: TrainConfig = knob(TRAIN, "training loop (released MacDiff; for IGM our choice)")
+    train: TrainConfig = knob(RELEASED, "training loop (released MacDiff; for IGM our choice)")
     view: ResizedConfig = knob(ResizedConfig(), "augmentation (MacDiff; IGM's is unknown: our choice)")
     noise: float = knob(0.005, "deviation of the noise on what the encoder sees (released MacDiff)", unit="m", ge=0)
     target: Literal["same", "other"] = knob(

@@ -13,21 +13,9 @@ from encoders.bodies import bodies_of
 from encoders.skeleton_transformer import SkeletonTransformer, patchify, take
 from engine.config import BenchError, Config, TrainConfig, knob
 from methods.base import Context, Method, MethodConfig, Step
-from methods.masked import Decoder, DecoderConfig, hiding_order, parted, standardised, steps_of
+from methods.masked import RELEASED, Decoder, DecoderConfig, hiding_order, parted, standardised, steps_of
 
-PUBLISHED = TrainConfig(
-    epochs=400,
-    batch=128,
-    optimiser="adamw",
-    lr=1e-3,
-    lr_end=5e-4,
-    weight_decay=0.05,
-    decay_vectors=False,
-    beta2=0.95,
-    schedule="cosine",
-    warmup_share=0.05,
-    recalibrate=True,
-)
+PUBLISHED = RELEASED.model_copy(update={"lr_end": 5e-4, "recalibrate": True})
 """Released settings; recalibrating is ours and for other encoders, whose BatchNorm never sees a whole body in training."""
 
 QUICK = {

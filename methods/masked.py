@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from encoders.skeleton_transformer import Positions, TransformerBlock, xavier_init
-from engine.config import Config, knob
+from engine.config import Config, TrainConfig, knob
 
 
 def hiding_order(patches: Tensor, tau: float, generator: Generator) -> Tensor:
@@ -41,6 +41,20 @@ def standardised(patches: Tensor) -> Tensor:
     """Every patch (..., P) with zero mean and unit variance, of its own numbers."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return (patches - mean) / (variance + 1e-6).sqrt()
+
+
+RELEASED = TrainConfig(
+    epochs=400,
+    batch=128,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    decay_vectors=False,
+    beta2=0.95,
+    schedule="cosine",
+    warmup_share=0.05,
+)
+"""The training loop that MAMP and MacDiff share; the warm-up are 20 of 400 epochs."""
 
 
 class DecoderConfig(Config):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from datasets import synthetic_untrimmed
+from datasets.base import Dataset
 from datasets.synthetic import DOMAIN, Synthetic
 from datasets.synthetic_b import SyntheticB
 from datasets.synthetic_untrimmed import SyntheticUntrimmed
@@ -95,3 +96,18 @@ def test_what_is_there_is_read_and_not_outlined(tmp_path: Path, monkeypatch: pyt
     assert torch.equal(found.train.clips, made.train.clips)
     assert found.digest == made.digest
     assert len(told) == 1
+
+
+class Undrawn(Small):
+    """Embedded, without an outline, as a plug-in may be."""
+
+    outline = Dataset.outline
+
+
+def test_without_an_outline_data_are_made_for_the_plan_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+    split = Splits(tmp_path / "data", 20, told.append, read_only=True)(f"{__file__}:Undrawn")
+    assert split.train.clips.abs().sum() > 0
+    assert not (tmp_path / "data").exists()
+    assert split.digest == Splits(tmp_path / "made", 20, told.append)(f"{__file__}:Undrawn").digest
+    assert [line.partition(" ")[0] for line in told] == ["Generating"]
