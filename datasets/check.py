@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from datasets.store import Finding, Prepared, Store
+from datasets.layout import Layout
+from datasets.store import COLUMNS, Finding, Prepared, Store
 
 FAR = 2.5
 """Metres from the centre joint; no joint of a body is farther away."""
@@ -129,6 +131,7 @@ def check_store(
     warnings += noted(
         ids[reach > FAR], f"clips with a joint more than {FAR} m from the centre (sensor errors, or no metres)"
     )
+    warnings += layout_warnings(prepared.layout)
     copies = [group for group in same if len(group) > 1]
     warnings += noted([f"{ids[a]} = {ids[b]}" for a, b, *_ in copies], "clips occur more than once, byte for byte")
     splits = {}
@@ -138,6 +141,7 @@ def check_store(
             _per_class(prepared, train), _per_class(prepared, test), tuple(ids[leaked]), expected.get(split)
         )
         warnings += _split_warnings(split, splits[split], prepared.classes)
+    problems += unusable(parts, samples)
     count, persons, frames, joints, _ = clips.shape
     return CheckReport(
         name=name,
@@ -159,9 +163,36 @@ def check_store(
     )
 
 
+def layout_warnings(layout: Layout) -> list[str]:
+    """What a layout lacks that augmentations and preparation look for in the names of joints."""
+    sides = sum(map(bool, layout.sides))
+    if not sides:
+        return ["no joint's name says left or right: the flip changes nothing, and bodies have no left and right parts"]
+    lone = [
+        joint
+        for joint, side, source, own in zip(layout.joints, layout.sides, layout.flip, range(len(layout)), strict=True)
+        if side and source == own
+    ]
+    found = noted(lone, "joints have no partner on the other side of the body, so the flip leaves them")
+    if layout.shoulders is None:
+        found.append("no left and right shoulder: clips are centred, but not turned to face the camera")
+    return found
+
+
 def people(persons: int) -> str:
     """``1 person``, ``2 persons``."""
     return f"{persons} person{'s'[: persons > 1]}"
+
+
+def unusable(parts: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]], samples: pd.DataFrame) -> list[str]:
+    """One line when no split has both a training and a test part."""
+    if any(train.any() and test.any() for train, test in parts.values()):
+        return []
+    columns = ", ".join(str(name) for name in samples if name not in COLUMNS) or "none"
+    return [
+        "no split has both a training and a test part; name what trains yourself, e.g. npz:PATH#subject=1-5 "
+        f"(columns: {columns})"
+    ]
 
 
 def middle(values: NDArray[Any]) -> tuple[Any, float, Any]:

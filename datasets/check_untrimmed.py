@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.check import FAR, CheckReport, SplitCount, middle, noted, people, source_of
+from datasets.check import FAR, CheckReport, SplitCount, layout_warnings, middle, noted, people, source_of, unusable
 from datasets.untrimmed import RecordingStore, segments
 
 
@@ -54,6 +54,7 @@ def check_recordings(
     warnings += noted(
         ids[reach > FAR], f"recordings with a joint more than {FAR} m from the centre (sensor errors, or no metres)"
     )
+    warnings += layout_warnings(stored.layout)
     facts = ["frames per recording {:g} / {:g} / {:g} (min / median / max)".format(*middle(lengths))]
     if len(actions):
         facts.append("{} actions of {:g} / {:g} / {:g} frames".format(len(actions), *middle(actions)))
@@ -74,6 +75,7 @@ def check_recordings(
             absent = [stored.classes[label] for label, number in enumerate(numbers) if number == 0]
             warnings += noted(absent, f"classes without {part} frames in {split}")
     rate = "" if np.isnan(stored.fps) else f" at {stored.fps:g} per second"
+    problems += unusable(parts, stored.samples)
     return CheckReport(
         name=name,
         unit=stored.unit,

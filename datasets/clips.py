@@ -23,6 +23,11 @@ def to_storage(clips: Tensor) -> Tensor:
     return clips.permute(0, 4, 2, 3, 1)
 
 
+def present_persons(clips: Tensor) -> Tensor:
+    """Which persons (N, M) of clips (N, C, T, V, M) are there; an absent one is all zero."""
+    return (clips != 0).flatten(1, 3).any(dim=1)
+
+
 @dataclass(frozen=True)
 class ClipSet:
     """Prepared clips with everything known about them.

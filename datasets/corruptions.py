@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from datasets.clips import from_storage, to_storage
+from datasets.clips import from_storage, present_persons, to_storage
 from datasets.layout import Layout
 from engine.config import digest
 
@@ -42,8 +42,7 @@ def noise(clips: Tensor, strength: float, layout: Layout, generator: Generator) 
     """Add Gaussian noise with a standard deviation of ``strength`` metres to every coordinate of every joint and frame."""
     stored = to_storage(clips)
     drawn = torch.randn(stored.shape, generator=generator, device=stored.device)
-    present = (stored != 0).flatten(2).any(dim=2)[:, :, None, None, None]
-    return from_storage(stored + strength * drawn * present)
+    return from_storage(stored + strength * drawn * present_persons(clips)[:, :, None, None, None])
 
 
 def missing(clips: Tensor, strength: float, layout: Layout, generator: Generator) -> Tensor:

@@ -185,7 +185,7 @@ def _parse(stem: str, raw: bytes) -> tuple[NDArray[np.float64], int]:
     try:
         content = json.loads(raw)
     except json.JSONDecodeError as error:
-        whole = "" if raw.rstrip().endswith(b"}") else ", the file is cut short"
+        whole = ", the file is cut short" if raw.lstrip()[:1] == b"{" and not raw.rstrip().endswith(b"}") else ""
         raise BadClipError(f"line {error.lineno}, column {error.colno}: not JSON ({error.msg}){whole}") from None
     except (ValueError, RecursionError) as error:
         raise BadClipError(f"not JSON ({error})") from None

@@ -53,7 +53,7 @@ def outline_clips(
         classes: class names, index = label.
     """
     arrays = {"clips": _nothing(np.float32, len(samples), *row)}
-    return ClipOutline(folder, samples, layout, tuple(classes), {}, arrays, _digest(folder))
+    return ClipOutline(folder, samples, layout, tuple(classes), {"sha256": {}}, arrays, _digest(folder))
 
 
 def outline_recordings(
@@ -71,7 +71,9 @@ def outline_recordings(
     """
     total = int(samples["length"].sum())
     arrays = {"frames": _nothing(np.float32, total, *row), "labels": _nothing(np.int16, total)}
-    return RecordingOutline(folder, samples, layout, tuple(classes), {"fps": fps}, arrays, _digest(folder))
+    return RecordingOutline(
+        folder, samples, layout, tuple(classes), {"fps": fps, "sha256": {}}, arrays, _digest(folder)
+    )
 
 
 def _nothing(kind: type, *shape: int) -> NDArray[Any]:

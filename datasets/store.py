@@ -118,6 +118,18 @@ class Store:
         sums: Mapping[str, str] = self.manifest["sha256"]
         return tuple(name for name, expected in sums.items() if file_sha256(self.folder / name) != expected)
 
+    def assert_intact(self) -> None:
+        """Read all files once before anything is computed from them; a gigabyte takes less than a second.
+
+        Raises:
+            BenchError: a file's bytes are not those that were written.
+        """
+        if damaged := self.damage():
+            raise BenchError(
+                f"{self.folder / damaged[0]} is damaged: its checksum is not the one in manifest.json. "
+                "Delete the folder and prepare the data again."
+            )
+
 
 @dataclass(frozen=True)
 class Prepared(Store):
@@ -157,11 +169,12 @@ class Prepared(Store):
             group: sample column along which it is cut.
 
         Raises:
-            BenchError: a part is empty, or the parts overlap.
+            BenchError: a part is empty, the parts overlap, or a file is damaged.
         """
         from datasets.clips import Split
 
         checksum = self.cut_digest(name, train, test, group)
+        self.assert_intact()
         return Split(
             name=name,
             layout=self.layout,
@@ -311,7 +324,7 @@ def open_store(folder: Path) -> Prepared:
 
 
 def open_arrays(folder: Path, kind: type[StoreT], needed: Sequence[str]) -> StoreT:
-    """Open prepared data; sizes are verified here, checksums by :meth:`Store.damage`.
+    """Open prepared data; sizes are verified here, checksums when clips are read.
 
     Args:
         folder: where it lies.

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from datasets.clips import from_storage, to_storage
+from datasets.clips import from_storage, present_persons, to_storage
 from datasets.layout import Layout
 
 MaskKind = Literal["frame_joint", "joint", "part", "frame"]
@@ -51,9 +51,19 @@ def draw_mask(
     return hidden.expand(count, -1, -1)
 
 
-def apply_mask(clips: Tensor, hidden: Tensor, fill: Tensor) -> Tensor:
-    """Replace hidden positions (N, T, V) of clips (N, C, T, V, M) by ``fill`` (scalar tensor, may be learned)."""
-    return from_storage(torch.where(hidden[:, None, :, :, None], fill, to_storage(clips)))
+def apply_mask(clips: Tensor, hidden: Tensor, fill: Tensor, skip_absent: bool = False) -> Tensor:
+    """Replace positions of clips by one value.
+
+    Args:
+        clips: (N, C, T, V, M).
+        hidden: (N, T, V) bool.
+        fill: scalar tensor, may be learned.
+        skip_absent: leave absent persons zero; the released code fills them, too.
+    """
+    where = hidden[:, None, :, :, None]  # (N, 1, T, V, 1)
+    if skip_absent:
+        where = where & present_persons(clips)[:, :, None, None, None]
+    return from_storage(torch.where(where, fill, to_storage(clips)))
 
 
 def drop_edges(adjacency: Tensor, layers: int, drop_max: float, add_max: float, generator: Generator) -> Tensor:
@@ -95,7 +105,7 @@ def adain(clips: Tensor, partner: Tensor, statistics: Literal["TV", "V"] = "TV",
     deviation = torch.sqrt(clips.var(dim=over, keepdim=True) + 1e-5)
     styled = (clips - mean) / deviation * deviation[partner] + mean[partner]
     if skip_absent:
-        present = (clips != 0).flatten(1, 3).any(dim=1)  # (N, M)
+        present = present_persons(clips)
         styled = torch.where((present & present[partner])[:, None, None, None, :], styled, clips)
     return styled
 

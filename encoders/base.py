@@ -104,11 +104,16 @@ class Encoder(nn.Module, ABC):
         """Average maps (N, M, D, T', V) over time and person slots, joints side by side -> (N, V D); for ``local`` encoders."""
         return self._over_persons(maps.mean(dim=3).transpose(2, 3).flatten(2))
 
+    def counted(self, persons: Tensor) -> Tensor:
+        """Which persons (N, M) bool of pooled maps (N, M, D) the average over person slots counts."""
+        everyone = torch.ones(persons.shape[:2], dtype=torch.bool, device=persons.device)
+        return (persons != 0).any(dim=2) if self.skip_absent else everyone
+
     def _over_persons(self, persons: Tensor) -> Tensor:
         """Average (N, M, D) over person slots."""
         if not self.skip_absent:
             return persons.mean(dim=1)
-        present = (persons != 0).any(dim=2, keepdim=True)
+        present = self.counted(persons)[:, :, None]
         return (persons * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
     def dropouts(self) -> list[nn.Dropout]:

@@ -75,6 +75,7 @@ class ActCLR(SkeletonCLR):
     """ActCLR; starts from the AimCLR run of the same data, stream and seed."""
 
     title = "ActCLR (Lin et al., CVPR 2023)"
+    version = 2
     Config = ActCLRConfig
     config: ActCLRConfig
     init_from = "aimclr"

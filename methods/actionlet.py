@@ -41,7 +41,8 @@ def difference_activation(
     """Actionlet mask (N, M, T', V) in 0..1.
 
     The gradient of the similarity between a clip's embedding and the anchor's, averaged over time and joints, weighs the
-    channels of the maps. Pooling is a mean, so the gradient has a closed form and needs no second backward pass.
+    channels of the maps. Pooling is a mean over frames, joints and the persons that count, so the gradient has a closed
+    form and needs no second backward pass.
 
     Args:
         maps: (N, M, D, T', V).
@@ -53,7 +54,7 @@ def difference_activation(
     first, _, second = embedder.projector
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
-    hidden = F.linear(maps.mean(dim=(1, 3, 4)), first.weight, first.bias)
+    hidden = F.linear(embedder.encoder.pool(maps), first.weight, first.bias)
     z = F.linear(hidden.relu(), second.weight, second.bias)
     length = z.norm(dim=1, keepdim=True).clamp(min=1e-12)
     unit, target = z / length, F.normalize(anchor, dim=1)
@@ -64,7 +65,8 @@ def difference_activation(
         activation = activation @ part_average(layout, activation.device, activation.dtype)
     if config.mode == "relative":
         return activation / activation.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
-    persons, width, frames, joints = maps.shape[1:]
+    width, frames, joints = maps.shape[2:]
+    persons = embedder.encoder.counted(maps.mean(dim=(3, 4))).sum(dim=1).clamp(min=1)[:, None, None, None]
     ramp = (activation / (config.n_ref * persons * frames * joints * width * 1e-8)).clamp(max=1.0)
     return ramp if config.mode == "ramp" else (ramp >= config.threshold).float()
 

@@ -39,7 +39,7 @@ class AdaINConfig(Config):
     """Skeleton AdaIN."""
 
     statistics: Literal["TV", "V"] = knob("TV", "over frames and joints, or over joints")
-    skip_absent: bool = knob(False, "leave absent persons alone")
+    skip_absent: bool = knob(False, "leave absent persons alone; always where the encoder skips them")
 
 
 class HierarchyConfig(Config):
@@ -89,6 +89,7 @@ class HiCLR(SkeletonCLR):
     """HiCLR."""
 
     title = "HiCLR (Zhang et al., AAAI 2023)"
+    version = 2
     aliases = ("hicl",)
     Config = HiCLRConfig
     config: HiCLRConfig
@@ -203,7 +204,8 @@ class HiCLR(SkeletonCLR):
     def restyled(self, view: Tensor, step: Step) -> Tensor:
         """Skeleton AdaIN with another clip of the batch."""
         partner = cyclic_partner(len(view), step.generator)
-        return adain(view, partner, self.config.adain.statistics, self.config.adain.skip_absent)
+        skip_absent = self.config.adain.skip_absent or self.encoder.skip_absent
+        return adain(view, partner, self.config.adain.statistics, skip_absent)
 
     def branch(self, view: Tensor, sets: tuple[str, ...], step: Step) -> Tensor:
         """Embed one branch's view with its strong augmentations."""
@@ -216,7 +218,7 @@ class HiCLR(SkeletonCLR):
             hidden = draw_mask(
                 len(view), view.shape[2], self.context.layout, mask.ratio, mask.kind, mask.scope, generator
             )
-            view = apply_mask(view, hidden, self.fill)
+            view = apply_mask(view, hidden, self.fill, self.encoder.skip_absent)
         if "DAE" in sets:
             assert self.encoder.adjacency is not None
             adjacency = drop_edges(

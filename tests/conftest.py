@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 import run_bench
 
 # Tensors here are tiny: one thread is faster, and one full run with two threads was aborted inside torch.
 torch.set_num_threads(1)
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,7 @@ def test_broken_entries_are_left_out_and_named(results: Path, tmp_path: Path) ->
     assert "entry left out: bad.json is no entry" in call("report", "--results", results, "--entries", tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_change_is_noticed(file: Path, data: st.DataObject) -> None:
     content = json.loads(file.read_bytes())
@@ -156,7 +156,7 @@ def test_any_change_is_noticed(file: Path, data: st.DataObject) -> None:
         parse(write(file.parent.parent / "tampered.json", changed(content, at), sign=False))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_what_a_key_holds_cannot_be_changed_even_with_a_new_checksum(file: Path, data: st.DataObject) -> None:
     content = json.loads(file.read_bytes())
@@ -181,7 +181,7 @@ def nodes(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from nodes(one, (*at, name))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_anything_in_any_place_is_accepted_or_one_message(file: Path, data: st.DataObject) -> None:
     """Values of other types, signed by their author, with a key that belongs to them where they are in what is hashed."""
@@ -262,7 +262,7 @@ def test_hostile_files_are_refused(tmp_path: Path, text: bytes, message: str) ->
         parse(tmp_path / "e.json")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.json"

@@ -251,3 +251,39 @@ def test_utkinect(shared, tmp_path):
     assert split.layout == KINECT20
     with pytest.raises(BenchError, match="trimmed clips are needed"):
         real(shared, tmp_path, "utkinect_streams.npz").load("auto")
+
+
+def test_one_changed_byte_is_found_before_anything_is_computed(tmp_path):
+    first = dataset(tmp_path)
+    first.load("auto")
+    clips = first.folder / "clips.npy"
+    raw = bytearray(clips.read_bytes())
+    raw[-5] ^= 1
+    clips.chmod(0o644)
+    clips.write_bytes(raw)
+    with pytest.raises(BenchError, match=r"clips\.npy is damaged: its checksum"):
+        dataset(tmp_path).load("auto")
+    assert not dataset(tmp_path).check().ok
+
+
+def test_a_layout_that_cannot_be_flipped_or_turned_is_told(tmp_path):
+    def told(*joints):
+        return [
+            line
+            for line in dataset(tmp_path, joint_names=np.array(joints)).check().warnings
+            if "flip" in line or "turned" in line
+        ]
+
+    assert told(*JOINTS) == []
+    assert "no joint's name says left or right" in told("hip", "neck", "a", "b")[0]
+    lone = told("hip", "neck", "left_shoulder", "right_hand")
+    assert "2 joints have no partner" in lone[0]
+    assert "left_shoulder, right_hand" in lone[0]
+    assert "not turned" in lone[1]
+
+
+@pytest.mark.parametrize("subject", [None, np.ones(8, int)])
+def test_data_that_no_rule_can_cut_are_not_ok(tmp_path, subject):
+    report = dataset(tmp_path, subject=subject, view=None).check()
+    assert not report.ok
+    assert any("no split has both" in line for line in report.problems)
