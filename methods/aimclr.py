@@ -69,6 +69,8 @@ class AimCLR(SkeletonCLR):
         }
     }
     presets = {
+        # What the text says beyond the equations: a true blur, statistics of clean clips (aimclr.md 10, paper-intent).
+        "intent": {"augment.blur_normalise": True, "train.recalibrate": True},
         # The state of the code on the day of the paper's README (aimclr.md 10, official-2021): EADM without effect.
         "2021": {"eadm.on": False, "extreme": EXTREME, "moco.key_init": "independent", "nnm.form": "mean_log"},
     }

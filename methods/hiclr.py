@@ -46,7 +46,9 @@ class HierarchyConfig(Config):
     """The asymmetric hierarchical loss."""
 
     weights: tuple[float, ...] = knob((0.5, 0.5), "weight of every student's loss (released code)")
-    form: Literal["kl", "ce"] = knob("kl", "KL (slides) or cross-entropy (code): equal gradients, other logged values")
+    form: Literal["kl", "ce", "l1", "cos"] = knob(
+        "kl", "KL (slides), cross-entropy (code; equal gradients), or distance of the embeddings (code, hiclr.md 6.2)"
+    )
     teacher: Literal["chain", "base"] = knob("chain", "the next weaker branch, or branch 0 for all")
     stop_gradient: Literal["teacher", "none", "student"] = knob("teacher", "where the gradient is stopped")
 
@@ -138,6 +140,8 @@ class HiCLR(SkeletonCLR):
         "loss": {
             "KL": {},
             "cross-entropy": {"hierarchy.form": "ce"},
+            "L1 between embeddings": {"hierarchy.form": "l1", "hierarchy.weights": (1.0, 1.0)},
+            "cosine between embeddings": {"hierarchy.form": "cos", "hierarchy.weights": (1.0, 1.0)},
             "the first branch teaches all": {"hierarchy.teacher": "base"},
             "half the weight": {"hierarchy.weights": (0.25, 0.25)},
             "twice the weight": {"hierarchy.weights": (1.0, 1.0)},
@@ -233,25 +237,31 @@ class HiCLR(SkeletonCLR):
         # Three separate passes: every branch has its own batch statistics (hiclr.md 3).
         embeddings = [self.branch(v, s, step) for v, s in zip(branch_views, self.config.branches, strict=True)]
         key = self.key(self.restyled(key_view, step) if "ADAIN" in self.config.key_set else key_view)
-        return hiclr_losses([self.scores(z, key) for z in embeddings], self.config, step.epoch)
+        return hiclr_losses([self.scores(z, key) for z in embeddings], embeddings, self.config, step.epoch)
 
 
-def hiclr_losses(scores: list[Tensor], config: HiCLRConfig, epoch: int) -> dict[str, Tensor]:
-    """HiCLR's losses from the logits (N, 1 + K) of every branch, the weakest first."""
+def hiclr_losses(scores: list[Tensor], embeddings: list[Tensor], config: HiCLRConfig, epoch: int) -> dict[str, Tensor]:
+    """HiCLR's losses from the logits (N, 1 + K) and unit embeddings (N, d) of every branch, the weakest first."""
     if config.nnm.on and epoch > config.nnm.start_epoch:
         sources = scores if config.nnm.union == "all" else scores[:1]
         losses = {"nce": mined_nce(scores[0], nearest_neighbours(*sources, topk=config.nnm.topk), "mean_log")}
     else:
         losses = {"nce": info_nce(scores[0])}
     hierarchy = config.hierarchy
+    compared = embeddings if hierarchy.form in ("l1", "cos") else scores
     for number, weight in enumerate(hierarchy.weights, start=1):
-        teacher = scores[number - 1 if hierarchy.teacher == "chain" else 0]
-        losses[f"hierarchy{number}"] = weight * hierarchical_loss(scores[number], teacher, hierarchy)
+        teacher = compared[number - 1 if hierarchy.teacher == "chain" else 0]
+        losses[f"hierarchy{number}"] = weight * hierarchical_loss(compared[number], teacher, hierarchy)
     return losses
 
 
 def hierarchical_loss(student: Tensor, teacher: Tensor, config: HierarchyConfig) -> Tensor:
-    """KL or cross-entropy from the teacher's to the student's distribution over keys."""
+    """KL or cross-entropy from the teacher's to the student's distribution over keys, or the distance of embeddings."""
+    if config.form in ("l1", "cos"):
+        teacher = teacher.detach() if config.stop_gradient == "teacher" else teacher
+        student = student.detach() if config.stop_gradient == "student" else student
+        # The factors are the released code's.
+        return 5 * F.l1_loss(student, teacher) if config.form == "l1" else -7 * (student * teacher).sum(dim=1).mean()
     if config.stop_gradient == "teacher":
         loss = distribution_loss(student, teacher)
     else:

@@ -59,13 +59,13 @@ def test_hiclr_golden_losses_and_gradients() -> None:
     raw, embeddings, key, queue = hiclr_embeddings()
     scores = [logits(z, key, queue, 0.07) for z in embeddings]
     config = HiCLRConfig(hierarchy=HierarchyConfig(form="ce"))
-    losses = hiclr_losses(scores, config, 150)
+    losses = hiclr_losses(scores, embeddings, config, 150)
     assert losses["nce"].item() == pytest.approx(0.0297337622, abs=1e-9)
     assert losses["hierarchy1"].item() == pytest.approx(0.5 * 0.2126569639, abs=1e-9)
     assert losses["hierarchy2"].item() == pytest.approx(0.5 * 5.5737273672, abs=1e-9)
     total = torch.stack(list(losses.values())).sum()
     assert total.item() == pytest.approx(2.9229259278, abs=1e-9)
-    kl = hiclr_losses(scores, HiCLRConfig(), 150)
+    kl = hiclr_losses(scores, embeddings, HiCLRConfig(), 150)
     assert kl["hierarchy1"].item() == pytest.approx(0.5 * 0.0724801967, abs=1e-9)
     assert kl["hierarchy2"].item() == pytest.approx(0.5 * 5.3945287680, abs=1e-9)
     gradients = torch.autograd.grad(total, raw, retain_graph=True)
@@ -80,19 +80,35 @@ def test_hiclr_golden_mining() -> None:
     scores = [logits(z, key, queue, 0.07) for z in embeddings]
     assert [s[:, 1:].argmax(1).tolist() for s in scores] == [[10, 1, 2, 5], [10, 11, 10, 5], [12, 15, 13, 11]]
     assert nearest_neighbours(*scores, topk=1).sum(dim=1).tolist() == [3, 4, 4, 3]
-    losses = hiclr_losses(scores, HiCLRConfig(), 151)
+    losses = hiclr_losses(scores, embeddings, HiCLRConfig(), 151)
     assert losses["nce"].item() == pytest.approx(6.1007544700, abs=1e-9)
 
 
 def test_students_do_not_move_their_teachers() -> None:
     raw, embeddings, key, queue = hiclr_embeddings()
     scores = [logits(z, key, queue, 0.07) for z in embeddings]
-    losses = hiclr_losses(scores, HiCLRConfig(), 1)
+    losses = hiclr_losses(scores, embeddings, HiCLRConfig(), 1)
     grads = torch.autograd.grad(losses["hierarchy2"], raw, allow_unused=True, retain_graph=True)
     assert grads[0] is None
     assert grads[1] is None or grads[1].abs().max() == 0
     assert grads[2] is not None
     assert torch.autograd.grad(losses["hierarchy1"], raw[0], allow_unused=True)[0] is None
+
+
+@pytest.mark.parametrize("form", ["l1", "cos"])
+@pytest.mark.parametrize("stop", ["teacher", "none", "student"])
+def test_distances_of_embeddings_stand_in_for_distributions(form: str, stop: str) -> None:
+    raw, embeddings, key, queue = hiclr_embeddings()
+    scores = [logits(z, key, queue, 0.07) for z in embeddings]
+    hierarchy = HierarchyConfig.model_validate({"form": form, "weights": (1.0, 2.0), "stop_gradient": stop})
+    losses = hiclr_losses(scores, embeddings, HiCLRConfig(hierarchy=hierarchy), 1)
+    a, b, c = (z.detach().numpy() for z in embeddings)
+    pairs = ((b, a), (c, b))
+    expected = [5 * abs(x - y).mean() if form == "l1" else -7 * (x * y).sum() / len(x) for x, y in pairs]
+    assert losses["hierarchy1"].item() == pytest.approx(expected[0])
+    assert losses["hierarchy2"].item() == pytest.approx(2 * expected[1])
+    grads = torch.autograd.grad(losses["hierarchy1"], raw[:2], allow_unused=True)
+    assert [g is None for g in grads] == [stop == "teacher", stop == "student"]
 
 
 def test_energy_drop_golden() -> None:
