@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,49 @@ def previous(path: Path) -> Path:
     return path.with_suffix(".previous.pt")
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint; the one that was there becomes the previous one.
+class Writer:
+    """Writes the checkpoints of one training beside it: a step waits for the copy in memory, and not for the disk.
 
-    Raises:
-        UnwritableError: the disk is full; both are as they were.
+    A context manager, at whose end everything is written.
+
+    Args:
+        path: the newest checkpoint; the one that was there becomes the previous one.
     """
-    content = io.BytesIO()  # torch's own writer may end the process when a disk is full
-    torch.save(dict(state), content)
-    with write_atomically(path, previous(path)) as file:
-        file.write(content.getbuffer())
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._finish()
+        finally:
+            self._thread.shutdown()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Copy a state and have it written once the one before it is.
+
+        Raises:
+            UnwritableError: the disk was full for the one before it, as it may be when the context ends; what was there is as
+                it was.
+        """
+        content = io.BytesIO()  # torch's own writer may end the process when a disk is full
+        torch.save(dict(state), content)
+        self._finish()
+        self._pending = self._thread.submit(self._write, content)
+
+    def _finish(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(self, content: io.BytesIO) -> None:
+        with write_atomically(self.path, previous(self.path)) as file:
+            file.write(content.getbuffer())
 
 
 def load(path: Path, tell: Callable[[str], None] = lambda line: None) -> tuple[Path, dict[str, Any]] | None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -239,52 +240,52 @@ def fit(
     if checkpoint is not None:
         curve = _restore(checkpoint, network, optim, tell, ranks)
     network.train()
-    for epoch in range(len(curve) + 1, config.epochs + 1):
-        torch.manual_seed(seed_of(seed, "dropout", epoch, *filter(None, [ranks.rank])))
-        generator.manual_seed(seed_of(seed, "views", epoch))
-        sums: dict[str, Tensor] = {}
-        unseen: list[tuple[tuple[str, ...], Tensor]] = []
-        started = time.perf_counter()
-        for number, index in enumerate(batches(count, config, generator)):
-            step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
-            lr = learning_rate(config, epoch, step.index, steps, training.warmup_epochs)
-            for group, factor in zip(optim.param_groups, factors, strict=True):
-                group["lr"] = lr * factor
-            losses = training.losses(index, step)
-            loss = torch.stack(list(losses.values())).sum()
-            values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
-            unseen.append((tuple(values), torch.stack([value.float() for value in values.values()])))
-            due = len(unseen) == _LOOK_EVERY[device.type] or number + 1 == per_epoch
-            if due:
-                for at, (names, numbers) in enumerate(unseen, number + 2 - len(unseen)):
-                    seen = dict(zip(names, numbers.tolist(), strict=True))
-                    if not all(map(math.isfinite, seen.values())):
-                        terms = ", ".join(f"{name} = {value:.4g}" for name, value in seen.items())
-                        place = f"epoch {epoch}, step {at} of {per_epoch}"
-                        raise DivergenceError(f"Loss is not finite in {place}: {terms}. {_good(checkpoint, curve)}")
-                unseen.clear()
-            optim.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            ranks.average_gradients(trainable)
-            if config.clip_norm is not None:
-                nn.utils.clip_grad_norm_(trainable, config.clip_norm)
-            optim.step()
-            training.after_step(step)
-            for name, value in {**values, **training.metrics()}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value
-            if due:
-                rate = (number + 1) * len(index) / (time.perf_counter() - started)
-                report(Progress(epoch, config.epochs, step.index + 1, steps, seen.pop("loss"), seen, rate))
-        if broken := _not_finite(network):
-            place = f"after epoch {epoch}, step {per_epoch}"
-            raise DivergenceError(f"The weights {broken} are not finite {place}. {_good(checkpoint, curve)}")
-        if epoch == config.epochs:
-            training.after_last()
-        row = {name: float(value) / per_epoch for name, value in sums.items()}
-        curve.append({"epoch": float(epoch), **row, "lr": lr, **training.after_epoch(epoch)})
-        if checkpoint is not None and ranks.first:
-            state = {"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve}
-            checkpoints.save(checkpoint, state)
+    with checkpoints.Writer(checkpoint) if checkpoint and ranks.first else nullcontext() as writer:
+        for epoch in range(len(curve) + 1, config.epochs + 1):
+            torch.manual_seed(seed_of(seed, "dropout", epoch, *filter(None, [ranks.rank])))
+            generator.manual_seed(seed_of(seed, "views", epoch))
+            sums: dict[str, Tensor] = {}
+            unseen: list[tuple[tuple[str, ...], Tensor]] = []
+            started = time.perf_counter()
+            for number, index in enumerate(batches(count, config, generator)):
+                step = Step(epoch, config.epochs, (epoch - 1) * per_epoch + number, steps, generator)
+                lr = learning_rate(config, epoch, step.index, steps, training.warmup_epochs)
+                for group, factor in zip(optim.param_groups, factors, strict=True):
+                    group["lr"] = lr * factor
+                losses = training.losses(index, step)
+                loss = torch.stack(list(losses.values())).sum()
+                values = {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
+                unseen.append((tuple(values), torch.stack([value.float() for value in values.values()])))
+                due = len(unseen) == _LOOK_EVERY[device.type] or number + 1 == per_epoch
+                if due:
+                    for at, (names, numbers) in enumerate(unseen, number + 2 - len(unseen)):
+                        seen = dict(zip(names, numbers.tolist(), strict=True))
+                        if not all(map(math.isfinite, seen.values())):
+                            terms = ", ".join(f"{name} = {value:.4g}" for name, value in seen.items())
+                            place = f"epoch {epoch}, step {at} of {per_epoch}"
+                            raise DivergenceError(f"Loss is not finite in {place}: {terms}. {_good(checkpoint, curve)}")
+                    unseen.clear()
+                optim.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                ranks.average_gradients(trainable)
+                if config.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(trainable, config.clip_norm)
+                optim.step()
+                training.after_step(step)
+                for name, value in {**values, **training.metrics()}.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value
+                if due:
+                    rate = (number + 1) * len(index) / (time.perf_counter() - started)
+                    report(Progress(epoch, config.epochs, step.index + 1, steps, seen.pop("loss"), seen, rate))
+            if broken := _not_finite(network):
+                place = f"after epoch {epoch}, step {per_epoch}"
+                raise DivergenceError(f"The weights {broken} are not finite {place}. {_good(checkpoint, curve)}")
+            if epoch == config.epochs:
+                training.after_last()
+            row = {name: float(value) / per_epoch for name, value in sums.items()}
+            curve.append({"epoch": float(epoch), **row, "lr": lr, **training.after_epoch(epoch)})
+            if writer:
+                writer.save({"network": network.state_dict(), "optimiser": optim.state_dict(), "curve": curve})
     return curve
 
 
