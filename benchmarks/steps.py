@@ -131,6 +131,11 @@ def steps_of(case: Case) -> Speed:
 
 
 def train_steps(method: Method, clips: ClipSet, steps: int) -> list[float]:
+    """Seconds of a method's steps, see :func:`timed_steps`."""
+    return timed_steps(lambda report: train.pretrain(method, clips, seed=0, report=report), steps)
+
+
+def timed_steps(run: Callable[[Callable[[Progress], None]], object], steps: int) -> list[float]:
     """Seconds of the steps after the first one, through the real loop, which is left after so many or when they take long."""
     ends: list[float] = []
 
@@ -140,7 +145,7 @@ def train_steps(method: Method, clips: ClipSet, steps: int) -> list[float]:
             raise _EnoughError
 
     with deterministic(torch.device("cpu")), suppress(_EnoughError):
-        train.pretrain(method, clips, seed=0, report=report)
+        run(report)
     return [after - before for before, after in pairwise(ends)]
 
 
