@@ -158,8 +158,11 @@ _RUNNING = (
     click.option("--plan", "only_plan", is_flag=True, help="Show what would run and how long, and run nothing."),
 )
 
+read_option = click.option(
+    "--read", "asked", multiple=True, metavar="NAME=DATA", help="Where data lie that a record names."
+)
 _REPEATING = (
-    click.option("--read", "asked", multiple=True, metavar="NAME=DATA", help="Where data lie that a record names."),
+    read_option,
     click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:CLASS", help="A plug-in outside the suite."),
     click.option(
         "--tolerance",

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from engine.config import BenchError
-from engine.options import WIDTH, data_option, results_option
+from engine.options import WIDTH, data_option, read_option, results_option
 from engine.registry import match
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Scene:
     results: Path
     data: Path
     console: Console
+    reads: Mapping[str, str]
 
     @property
     def title(self) -> str:
@@ -62,7 +63,8 @@ class Scene:
     @property
     def asked(self) -> str:
         """The data as one asks for them."""
-        return f"{self.dataset}{'#' if ':' in self.dataset else '/'}{self.bench.split}"
+        named = f"{self.dataset}{'#' if ':' in self.dataset else '/'}{self.bench.split}"
+        return self.reads.get(f"{self.bench.dataset}/{self.bench.split}", named)
 
     @cached_property
     def frames(self) -> int | None:
@@ -119,7 +121,7 @@ class Scene:
         from engine.lookup import lineage
         from engine.rebuild import rebuild
 
-        return rebuild(lineage(self.results, key), {}, {})[key]
+        return rebuild(lineage(self.results, key), self.reads, {})[key]
 
     def methods(self) -> list[tuple[Experiment, Any]]:
         """The trained methods with the weights of their first seed, as far as these can be read."""
@@ -140,10 +142,12 @@ class Scene:
 
 @click.command(epilog=_NAMES)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@read_option
 @results_option
 @data_option
-def figures(names: tuple[str, ...], results: Path, data: Path) -> None:
+def figures(names: tuple[str, ...], asked: tuple[str, ...], results: Path, data: Path) -> None:
     """Draw figures NAME (default: all) of the runs in RESULTS, into RESULTS/figures."""
+    from engine.commands.reproduce import data_names
     from engine.commands.run import assert_own_datasets
     from leaderboard.cells import aggregate
     from leaderboard.collect import collect
@@ -152,13 +156,13 @@ def figures(names: tuple[str, ...], results: Path, data: Path) -> None:
 
     assert_own_datasets()
     wanted = [match(name, {known: known for known in FIGURES}, "figure") for name in names] or list(FIGURES)
-    console = Console(width=WIDTH)
+    console, reads = Console(width=WIDTH), data_names(asked)
     found = experiments(aggregate(collect(results)), results)
     if not found:
         raise BenchError(f"No evaluations in {results / 'runs'}. Run something: python run_bench.py --methods aimclr")
     drawn = {name: set[Path]() for name in wanted}
     for bench, suffix in zip(found, _suffixes(list(found)), strict=True):
-        scene = Scene(bench, found[bench], results, data, console)
+        scene = Scene(bench, found[bench], results, data, console, reads)
         console.print(scene.title, style="bold", highlight=False, markup=False)
         for name in wanted:
             with canvas():

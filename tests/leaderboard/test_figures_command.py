@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import run_bench
+from tests.datasets.test_npz import save
 
 
 def figures(fake, *names: str, code: int = 0) -> Result:
@@ -30,6 +31,13 @@ def test_what_can_be_shown_is_drawn_and_the_rest_says_why(fake) -> None:
     assert "gain: skipped, no method but aimclr is evaluated by linear" in output
     assert "labels: skipped, no method is evaluated by semi" in output
     assert re.search(r"clips: skipped, Unknown dataset 'nowhere'", output)
+
+
+def test_data_in_a_file_are_found_where_one_says(fake, tmp_path) -> None:
+    fake.evaluate("aimclr", "knn", dataset="npz:my_clips", split="subject")
+    assert re.search(r"clips: skipped, npz:my_clips: there is no such file", figures(fake, "clips").output)
+    figures(fake, "clips", "--read", f"npz:my_clips/subject=npz:{save(tmp_path)}#subject")
+    assert "clips.json" in files(fake)
 
 
 def test_several_benches_get_a_picture_each_and_old_ones_go(fake) -> None:
