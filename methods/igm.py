@@ -62,7 +62,7 @@ class IGM(MacDiff):
             "idempotency.ramp_epochs": 1,
         }
     }
-    tuned = {"quick:synthetic": {"train.epochs": 8, "train.lr": 2e-3}}
+    tuned = {"quick:synthetic": {"train.epochs": 16, "train.lr": 2e-3}}
     presets = {
         # The formulas as written, without our safeguards: no masking, no repulsion, and f(x0, z_t', t, t').
         "literal": {
