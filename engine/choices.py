@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 from engine.config import BenchError, Config, Overrides, as_dict, identifying, resolve, suggestion
-from engine.registry import KINDS, Kind, Plugin, locate, match, scan
+from engine.registry import KINDS, Kind, Plugin, locate, match, names, scan
 
 _MOST_FRAMES = 2000
 """Frames per clip; NTU RGB+D's longest recordings have 300."""
@@ -165,7 +165,7 @@ def parse_sets(options: Iterable[str]) -> Sets:
         plugin, dot, key = name.strip().partition(".")
         value = value.strip()
         if equals and not dot and plugin == "encoder":
-            encoders = tuple(name.strip() for name in value.split(","))
+            encoders = _all_encoders() if value == "all" else tuple(name.strip() for name in value.split(","))
         elif equals and not dot and plugin == "frames":
             if not value.isdecimal() or len(value) > 4 or not 2 <= int(value) <= _MOST_FRAMES:
                 raise BenchError(
@@ -177,6 +177,11 @@ def parse_sets(options: Iterable[str]) -> Sets:
         else:
             raise BenchError(f"--set {option}: write PLUGIN.KEY=VALUE (aimclr.topk=2), encoder=NAME or frames=NUMBER.")
     return Sets(encoders, frames, tuple(triples))
+
+
+def _all_encoders() -> tuple[str, ...]:
+    """The zoo; coordinates are no encoder that a method could train."""
+    return tuple(name for name in names("encoders") if name != "coordinates")
 
 
 def assign(triples: Iterable[tuple[str, str, str]], taking_part: Iterable[Plugin]) -> dict[str, dict[str, Any]]:

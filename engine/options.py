@@ -127,7 +127,11 @@ _RUNNING = (
         "--recipe", metavar="paper|released", default="paper", show_default=True, help="As published, or as coded."
     ),
     click.option(
-        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="PLUGIN.KEY=VALUE, encoder=NAME[,NAME] or frames=N."
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="PLUGIN.KEY=VALUE, encoder=NAME[,NAME] or all, frames=N.",
     ),
     results_option,
     data_option,

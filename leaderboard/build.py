@@ -13,6 +13,7 @@ from rich.text import Text
 from leaderboard import page, render
 from leaderboard.cells import Cell, aggregate, frame
 from leaderboard.collect import evaluations, read_stages
+from leaderboard.matrix import matrices
 from leaderboard.tables import tables
 
 _OTHERS = "entries of others, not ranked with the above"
@@ -36,7 +37,7 @@ def write(results: Path, *, figures: bool = True, others: Sequence[Cell] = ()) -
     if not cells and not others:
         return Text(f"No evaluations in {results / 'runs'} yet. Run something: python run_bench.py --methods aimclr")
     measured = tables(cells)
-    boards = measured + [replace(each, title=f"{each.title} · {_OTHERS}") for each in tables(others)]
+    boards = measured + matrices(cells) + [replace(each, title=f"{each.title} · {_OTHERS}") for each in tables(others)]
     picture, source, more = "", "", []
     if figures and measured:
         from leaderboard.figures import draw  # here, because importing a plotting library takes a second

@@ -107,7 +107,7 @@ def _choices(boards: Sequence[Table]) -> dict[str, list[str]]:
         for name, value in _facets(board).items():
             found[name].add(value)
         found["protocol"].update(board.protocols)
-        found["encoder"].update(row.facts[-1] for row in board.rows)
+        found["encoder"].update(row.facts[-1] for row in board.rows if row.facts)
     found["encoder"].discard("-")
     return {name: sorted(values) for name, values in found.items() if len(values) > 1}
 

@@ -126,14 +126,14 @@ def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
     columns = tuple(f"{one_line(protocol_title(protocol))} top-1" for protocol in protocols)
     note = f"Sorted by {columns[protocols.index(main)]}."
-    return Table(_title(bench), columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
+    return Table(bench_title(bench), columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
 
 
 def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
     """Measures of one protocol on untrimmed recordings, beside those of the most frequent class."""
     protocol = cells[0].protocol
     rows = _rows(cells, [(protocol, measure) for measure in MEASURES], protocol)
-    title = f"{_title(bench)} · {one_line(protocol)}"
+    title = f"{bench_title(bench)} · {one_line(protocol)}"
     note = "Actions: without the frames whose true class is background."
     if done := next((cell for cell in cells if cell.done), None):
         constant = [done.constant.get(measure) for measure in MEASURES]
@@ -165,7 +165,8 @@ def timeline_name(bench: Bench, protocol: str) -> str:
     return f"timelines-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}.png"
 
 
-def _title(bench: Bench) -> str:
+def bench_title(bench: Bench) -> str:
+    """What a bench is called: data, stream, recipe, budget."""
     place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
     place += f" from {bench.source}" if bench.source else ""
     return one_line(f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}")
@@ -190,7 +191,7 @@ def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) 
                 name=one_line(method_title(method)),
                 reference=is_reference(method),
                 entries=tuple(
-                    _entry(own[p], metric, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
+                    entry_of(own[p], metric, marks[p].get((method, encoder), ""), _elsewhere(method, encoder, p, grid))
                     for p, metric in columns
                 ),
                 facts=(*(_numbers(own.values(), name) for name in _FACT_NAMES), one_line(encoder)),
@@ -231,7 +232,8 @@ def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str
     return "not asked for"
 
 
-def _entry(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
+def entry_of(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
+    """What a table shows of a cell; ``elsewhere`` is said where there is none."""
     if cell is None:
         return Entry(elsewhere)
     summary = cell.metrics.get(metric)

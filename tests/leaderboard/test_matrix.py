@@ -1,0 +1,45 @@
+"""Methods by encoders."""
+
+from __future__ import annotations
+
+from click.testing import CliRunner
+
+import run_bench
+from engine.choices import parse_sets
+from leaderboard.cells import aggregate
+from leaderboard.collect import collect
+from leaderboard.matrix import matrices
+
+
+def fill(fake, *done: tuple[str, str, float]) -> None:
+    for method, encoder, accuracy in done:
+        fake.evaluate(method, "knn", 0, accuracy, encoder=encoder)
+
+
+def test_methods_on_several_encoders_get_a_matrix(fake) -> None:
+    fill(fake, ("random", "stgcn", 0.2), ("random", "bigru", 0.3), ("raw", "coordinates", 0.5))
+    fill(fake, ("aimclr", "stgcn", 0.9), ("aimclr", "bigru", 0.4), ("hiclr", "stgcn", 0.8))
+    fake.evaluate("hiclr", "knn", encoder="bigru", unsupported="needs a graph")
+    (table,) = matrices(aggregate(collect(fake.folder)))
+    assert table.columns == ("bigru", "stgcn")
+    shown = {row.name: [entry.text for entry in row.entries] for row in table.rows}
+    assert shown["random encoder"] == ["30.0", "20.0"]
+    assert shown["aimclr"] == ["40.0", "90.0"]
+    assert shown["hiclr"][1] == "80.0"
+    assert "needs a graph" in shown["hiclr"][0]
+    marks = {row.name: [entry.mark for entry in row.entries] for row in table.rows}
+    assert marks == {"random encoder": ["", ""], "aimclr": ["", "best"], "hiclr": ["", ""]}
+    result = CliRunner().invoke(run_bench.main, ["report", "--results", str(fake.folder)])
+    assert result.exit_code == 0, result.output
+    assert "top-1 by encoder" in result.output
+    assert "by encoder" in (fake.folder / "page" / "index.html").read_text()
+    assert "by encoder" in (fake.folder / "leaderboard.tex").read_text()
+
+
+def test_no_matrix_where_every_method_has_its_encoder(fake) -> None:
+    fill(fake, ("random", "stgcn", 0.2), ("random", "bigru", 0.3), ("aimclr", "stgcn", 0.9), ("cmd", "bigru", 0.4))
+    assert matrices(aggregate(collect(fake.folder))) == []
+
+
+def test_all_encoders_are_those_that_can_be_trained() -> None:
+    assert parse_sets(["encoder=all"]).encoders == ("bigru", "ctrgcn", "dsta", "skeleton_transformer", "stgcn")
