@@ -194,7 +194,7 @@ class Dataset(ABC):
         Raises:
             BenchError: unknown split, data not prepared or damaged, or a part of the split is empty.
         """
-        prepared = self.prepared()
+        prepared = self.prepared().intact()
         cut = self.cut(prepared.samples, split)
         return prepared.split(f"{self.name}/{cut.name}", cut.train, cut.test, cut.group)
 
@@ -204,7 +204,7 @@ class Dataset(ABC):
         Raises:
             BenchError: the dataset has none, and what :meth:`load` raises.
         """
-        stored = self.recordings()
+        stored = self.recordings().intact()
         cut = self.cut(stored.samples, split)
         return stored.split(f"{self.name}/{cut.name}", cut.train, cut.test, cut.group, self.frames)
 

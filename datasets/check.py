@@ -141,7 +141,8 @@ def check_store(
             _per_class(prepared, train), _per_class(prepared, test), tuple(ids[leaked]), expected.get(split)
         )
         warnings += _split_warnings(split, splits[split], prepared.classes)
-    problems += unusable(parts, samples)
+    for lines, more in zip((problems, warnings), without_split(parts, samples), strict=True):
+        lines += more
     count, persons, frames, joints, _ = clips.shape
     return CheckReport(
         name=name,
@@ -184,15 +185,17 @@ def people(persons: int) -> str:
     return f"{persons} person{'s'[: persons > 1]}"
 
 
-def unusable(parts: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]], samples: pd.DataFrame) -> list[str]:
-    """One line when no split has both a training and a test part."""
+def without_split(
+    parts: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]], samples: pd.DataFrame
+) -> tuple[list[str], list[str]]:
+    """Problems and warnings when no split has both a training and a test part; a problem where no column could make one."""
     if any(train.any() and test.any() for train, test in parts.values()):
-        return []
-    columns = ", ".join(str(name) for name in samples if name not in COLUMNS) or "none"
-    return [
-        "no split has both a training and a test part; name what trains yourself, e.g. npz:PATH#subject=1-5 "
-        f"(columns: {columns})"
-    ]
+        return [], []
+    columns = [str(name) for name in samples if name not in COLUMNS and samples[name].nunique() > 1]
+    found = "no split has both a training and a test part"
+    if not columns:
+        return [f"{found}, and no column tells two groups of samples apart"], []
+    return [], [f"{found}; of an npz one can be named by values of {', '.join(columns)}: npz:PATH#COLUMN=VALUE,VALUE"]
 
 
 def middle(values: NDArray[Any]) -> tuple[Any, float, Any]:

@@ -8,7 +8,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.check import FAR, CheckReport, SplitCount, layout_warnings, middle, noted, people, source_of, unusable
+from datasets.check import (
+    FAR,
+    CheckReport,
+    SplitCount,
+    layout_warnings,
+    middle,
+    noted,
+    people,
+    source_of,
+    without_split,
+)
 from datasets.untrimmed import RecordingStore, segments
 
 
@@ -75,7 +85,8 @@ def check_recordings(
             absent = [stored.classes[label] for label, number in enumerate(numbers) if number == 0]
             warnings += noted(absent, f"classes without {part} frames in {split}")
     rate = "" if np.isnan(stored.fps) else f" at {stored.fps:g} per second"
-    problems += unusable(parts, stored.samples)
+    for lines, more in zip((problems, warnings), without_split(parts, stored.samples), strict=True):
+        lines += more
     return CheckReport(
         name=name,
         unit=stored.unit,

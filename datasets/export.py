@@ -28,11 +28,12 @@ def export(dataset: Dataset, split: str, path: Path) -> tuple[int, int]:
         Numbers of training and test clips.
 
     Raises:
-        BenchError: unknown split, data not prepared, a name that does not end in ``.npz``, or a folder that is not there.
+        BenchError: unknown split, data not prepared or damaged, a name that does not end in ``.npz``, or a folder
+            that is not there.
     """
     if path.suffix != ".npz" or not path.parent.is_dir():
         raise BenchError(f"{path}: write a file in a folder that exists, with a name that ends in .npz.")
-    prepared = dataset.prepared()
+    prepared = dataset.prepared().intact()
     cut = dataset.cut(prepared.samples, split)
     chosen = cut.train | cut.test
     layout, frames = prepared.layout, prepared.clips.shape[2]

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from datasets.augment import from_bones, to_bones
-from datasets.clips import from_storage, to_storage
+from datasets.clips import from_storage, present_persons, to_storage
 from datasets.layout import Layout
 
 UNIT = 4
@@ -21,7 +21,12 @@ UNIT = 4
 
 
 def style_swap(
-    clips: Tensor, shift: int, layout: Layout, stream: str, form: Literal["length", "moments"] = "length"
+    clips: Tensor,
+    shift: int,
+    layout: Layout,
+    stream: str,
+    form: Literal["length", "moments"] = "length",
+    skip_absent: bool = False,
 ) -> Tensor:
     """Give every clip the style of its partner.
 
@@ -32,13 +37,19 @@ def style_swap(
         stream: joint: bones get the partner's lengths, per frame and person, and joints are rebuilt from the centre;
             bone: the lengths directly; motion: mean and deviation.
         form: ``length``: as above (released code); ``moments``: mean and deviation for every stream (paper, Eq. 6).
+        skip_absent: mean and deviation leave persons alone that are absent in either clip; in the released code one takes
+            the other's mean, and the other collapses. Lengths leave an absent person absent by themselves.
     """
     x = to_storage(clips)
     partner = x.roll(-shift, dims=0)
     if form == "moments" or stream == "motion":
         mean, partner_mean = x.mean(dim=3, keepdim=True), partner.mean(dim=3, keepdim=True)
         deviation, partner_deviation = x.std(dim=2, keepdim=True), partner.std(dim=2, keepdim=True)
-        return from_storage((x - mean) / (deviation + 1e-3) * partner_deviation + partner_mean)
+        styled = (x - mean) / (deviation + 1e-3) * partner_deviation + partner_mean
+        if skip_absent:
+            present = present_persons(clips)
+            styled = torch.where((present & present.roll(-shift, dims=0))[:, :, None, None, None], styled, x)
+        return from_storage(styled)
 
     def length(bones: Tensor) -> Tensor:
         return torch.sqrt((bones**2).sum(dim=4, keepdim=True) + 1e-5)

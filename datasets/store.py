@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -118,8 +118,8 @@ class Store:
         sums: Mapping[str, str] = self.manifest["sha256"]
         return tuple(name for name, expected in sums.items() if file_sha256(self.folder / name) != expected)
 
-    def assert_intact(self) -> None:
-        """Read all files once before anything is computed from them; a gigabyte takes less than a second.
+    def intact(self) -> Self:
+        """Itself, after reading all files once: to be called before anything is computed; a gigabyte takes about a second.
 
         Raises:
             BenchError: a file's bytes are not those that were written.
@@ -129,6 +129,7 @@ class Store:
                 f"{self.folder / damaged[0]} is damaged: its checksum is not the one in manifest.json. "
                 "Delete the folder and prepare the data again."
             )
+        return self
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,11 @@ class Prepared(Store):
             group: sample column along which it is cut.
 
         Raises:
-            BenchError: a part is empty, the parts overlap, or a file is damaged.
+            BenchError: a part is empty, or the parts overlap.
         """
         from datasets.clips import Split
 
         checksum = self.cut_digest(name, train, test, group)
-        self.assert_intact()
         return Split(
             name=name,
             layout=self.layout,
@@ -324,7 +324,7 @@ def open_store(folder: Path) -> Prepared:
 
 
 def open_arrays(folder: Path, kind: type[StoreT], needed: Sequence[str]) -> StoreT:
-    """Open prepared data; sizes are verified here, checksums when clips are read.
+    """Open prepared data; sizes are verified here, checksums by :meth:`Store.intact`.
 
     Args:
         folder: where it lies.
@@ -357,6 +357,8 @@ def open_arrays(folder: Path, kind: type[StoreT], needed: Sequence[str]) -> Stor
         )
         if missing := [name for name in needed if name not in arrays]:
             raise KeyError(*missing)
+        if unchecked := content["bytes"].keys() - content["sha256"].keys():
+            raise ValueError(f"no checksum of {', '.join(sorted(unchecked))}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{folder} is damaged ({error}). Delete it and prepare the data again.") from None
     return kind(folder, samples, layout, tuple(content["classes"]), content, arrays, _digest(content))

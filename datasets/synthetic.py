@@ -209,7 +209,7 @@ def load_actionlets(root: Path, split: str = "xsub", frames: int = 50) -> tuple[
         BenchError: unknown split, or damaged data.
     """
     dataset = Synthetic(root, frames=frames)
-    prepared = dataset.prepared()
+    prepared = dataset.prepared().intact()
     cut = dataset.cut(prepared.samples, split)
     count, persons, _, joints, _ = prepared.clips.shape
     bits = np.unpackbits(prepared.arrays["actionlets"], axis=1, count=persons * frames * joints)

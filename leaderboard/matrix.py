@@ -9,6 +9,7 @@ from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.tables import (
     Row,
     Table,
+    base_name,
     bench_title,
     entry_of,
     is_reference,
@@ -23,13 +24,21 @@ from leaderboard.tables import (
 
 _NO_WEIGHTS = "raw"
 """Reads no encoder, and so has no row."""
+_OF_FRAMES = "segmentation"
+"""Has measures, and tables, of its own."""
 
 
 def matrices(cells: Iterable[Cell]) -> list[Table]:
-    """Tables of cells sorted as ``leaderboard.cells.aggregate`` does, for benches where a method ran on several encoders."""
+    """Tables for benches of several methods of which one ran on several encoders; cells in the order of ``aggregate``."""
     found = []
     for bench, group in groupby(cells, key=lambda cell: cell.bench):
-        own = [cell for cell in group if cell.headline == HEADLINE and cell.encoder and cell.method != _NO_WEIGHTS]
+        own = [
+            cell
+            for cell in group
+            if cell.headline == HEADLINE
+            and base_name(cell.protocol) != _OF_FRAMES
+            and base_name(cell.method) != _NO_WEIGHTS
+        ]
         for protocol in sorted({cell.protocol for cell in own}, key=protocol_order):
             column = [cell for cell in own if cell.protocol == protocol]
             ranked = [cell.method for cell in column if not is_reference(cell.method)]

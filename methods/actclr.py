@@ -227,7 +227,8 @@ class ActCLR(SkeletonCLR):
         if self.config.adain == "off" or len(view) < 2:
             return view
         shift = int(torch.randint(1, max(len(view) - 1, 2), (), generator=step.generator, device=view.device))
-        return style_swap(view, shift, self.context.layout, self.context.stream, self.config.adain)
+        context, skip_absent = self.context, self.encoder.skip_absent
+        return style_swap(view, shift, context.layout, context.stream, self.config.adain, skip_absent)
 
     def student(self, inside: Tensor, outside: Tensor, mask: Tensor, everywhere: bool) -> Tensor:
         """Similarities (N, K) to the queue of a clip: ``inside`` in the actionlet, ``outside`` elsewhere or everywhere."""

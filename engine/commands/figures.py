@@ -64,7 +64,7 @@ class Scene:
     def asked(self) -> str:
         """The data as one asks for them."""
         named = f"{self.dataset}{'#' if ':' in self.dataset else '/'}{self.bench.split}"
-        return self.reads.get(f"{self.bench.dataset}/{self.bench.split}", named)
+        return self.reads.get(f"{self.dataset}/{self.bench.split}", named)
 
     @cached_property
     def frames(self) -> int | None:

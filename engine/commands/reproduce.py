@@ -145,10 +145,11 @@ def data_names(asked: tuple[str, ...]) -> dict[str, str]:
     """
     found = {}
     for text in asked:
-        name, equals, data = text.partition("=")
-        if not equals or not data:
+        # Both may hold a rule with "=", npz:clips/subject=1-5=npz:my/clips.npz#subject=1-5, and DATA begins like a dataset.
+        parts = re.fullmatch(r"(.+?)=((?:npz|form):.+|[^=]+)", text)
+        if not parts:
             raise BenchError(f"--read {text}: write NAME=DATA, e.g. npz:clips/auto=npz:my/clips.npz#auto.")
-        found[name] = data
+        found[parts[1]] = parts[2]
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datasets.clips import to_storage
+from datasets.export import export
 from datasets.layout import KINECT20
 from datasets.npz import Npz
 from engine.config import BenchError
@@ -287,3 +288,25 @@ def test_data_that_no_rule_can_cut_are_not_ok(tmp_path, subject):
     report = dataset(tmp_path, subject=subject, view=None).check()
     assert not report.ok
     assert any("no split has both" in line for line in report.problems)
+
+
+def test_a_rule_that_must_be_named_is_told_and_no_fault(tmp_path):
+    report = dataset(tmp_path, subject=None, fold=np.arange(8) % 3).check()
+    assert report.ok
+    assert any("can be named by values of fold" in line for line in report.warnings)
+
+
+def test_a_damaged_table_of_samples_is_told_as_such_everywhere(tmp_path):
+    first = dataset(tmp_path)
+    first.load("auto")
+    table = first.folder / "samples.csv"
+    table.chmod(0o644)
+    table.write_text(table.read_text().replace("subject", "subjekt"))
+    manifest = first.folder / "manifest.json"
+    for use in (lambda: dataset(tmp_path).load("auto"), lambda: export(dataset(tmp_path), "auto", tmp_path / "a.npz")):
+        with pytest.raises(BenchError, match=r"samples\.csv is damaged: its checksum"):
+            use()
+    manifest.chmod(0o644)
+    manifest.write_text(manifest.read_text().replace('"sha256"', '"sha265"'))
+    with pytest.raises(BenchError, match="is damaged"):
+        dataset(tmp_path).load("auto")

@@ -40,6 +40,12 @@ def test_data_in_a_file_are_found_where_one_says(fake, tmp_path) -> None:
     assert "clips.json" in files(fake)
 
 
+def test_rules_and_numbers_of_frames_do_not_keep_data_from_being_found(fake, tmp_path) -> None:
+    fake.evaluate("aimclr", "knn", dataset="npz:my_clips[frames=8]", split="subject=1-2", facts={"frames": 8})
+    figures(fake, "clips", "--read", f"npz:my_clips/subject=1-2=npz:{save(tmp_path)}#subject=1-2")
+    assert "clips.json" in files(fake)
+
+
 def test_several_benches_get_a_picture_each_and_old_ones_go(fake) -> None:
     for protocol in ("knn", "linear"):
         fake.evaluate("aimclr", protocol)

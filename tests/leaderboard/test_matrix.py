@@ -41,5 +41,15 @@ def test_no_matrix_where_every_method_has_its_encoder(fake) -> None:
     assert matrices(aggregate(collect(fake.folder))) == []
 
 
+def test_what_is_still_to_be_segmented_has_no_accuracy(fake) -> None:
+    for method in ("aimclr", "hiclr", "raw #12ab"):
+        for encoder in ("stgcn", "bigru"):
+            fake.evaluate(method, "segmentation", 0, None, encoder=encoder)
+            fake.evaluate(method, "knn", 0, None, encoder=encoder)
+    (table,) = matrices(aggregate(collect(fake.folder)))
+    assert "KNN" in table.title
+    assert [row.name for row in table.rows] == ["aimclr", "hiclr"]
+
+
 def test_all_encoders_are_those_that_can_be_trained() -> None:
     assert parse_sets(["encoder=all"]).encoders == ("bigru", "ctrgcn", "dsta", "skeleton_transformer", "stgcn")

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from datasets.clips import from_storage, present_persons
 from datasets.layout import NTU25
+from datasets.mixing import style_swap
 from encoders.stgcn import STGCN, STGCNConfig
 from engine.config import resolve
 from methods.actionlet import ActionletConfig, difference_activation
@@ -65,6 +66,16 @@ def test_strong_branches_of_hiclr_do_not_see_an_empty_slot(sets: tuple[str, ...]
         step = Step(epoch=1, epochs=2, index=0, steps=2, generator=torch.Generator().manual_seed(3))
         embedded.append(method.branch(clips()[:-1, ..., :persons], sets, step))
     torch.testing.assert_close(embedded[0], embedded[1])
+
+
+@pytest.mark.parametrize(
+    ("stream", "form"), [("joint", "length"), ("bone", "length"), ("joint", "moments"), ("motion", "length")]
+)
+def test_style_swap_does_not_bring_absent_persons_to_life_or_take_others_away(stream: str, form: str) -> None:
+    for shift in (1, 2):
+        swapped = style_swap(clips(), shift, NTU25, stream, form, skip_absent=True)  # type: ignore[arg-type]
+        assert torch.equal(present_persons(swapped), present_persons(clips()))
+        assert not torch.equal(swapped[..., 0], clips()[..., 0])
 
 
 def test_adain_does_not_bring_absent_persons_to_life() -> None:
