@@ -97,7 +97,7 @@ class HiCLR(SkeletonCLR):
     config: HiCLRConfig
     cost = 10.0
     budgets = {"quick": {**QUICK, "train.epochs": 32, "moco.queue": 256, "nnm.on": False}}
-    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3, "train.batch": 16, "moco.queue": 1024}}
+    tuned = {"quick:synthetic": {"train.epochs": 12, "train.lr": 2e-3, "train.batch": 16, "moco.queue": 1024}}
     recipes = {
         "released": {"moco.key_init": "independent", "augment.noise_absent": True, "hierarchy.form": "ce"},
     }
