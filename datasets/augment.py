@@ -79,7 +79,9 @@ def crop(x: Tensor, start: Tensor, pad: int) -> Tensor:
 
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiply every joint by its sample's matrix (N, 3, 3)."""
-    return torch.matmul(x.reshape(x.shape[0], -1, 3), matrix.transpose(1, 2).to(x.dtype)).view(x.shape)
+    # Joints as columns: on a CPU more than twice as fast as the other way about, with the same bits.
+    columns = torch.bmm(matrix.to(x.dtype), x.reshape(x.shape[0], -1, 3).transpose(1, 2))
+    return columns.transpose(1, 2).contiguous().view(x.shape)
 
 
 def shear_matrix(entries: Tensor) -> Tensor:
@@ -195,10 +197,10 @@ def _flip(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator
 
 def _noise(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generator) -> Tensor:
     def noisy(clean: Tensor, rows: Rows) -> Tensor:
-        noise = torch.randn(clean.shape, generator=generator, device=x.device) * config.noise_sd
+        noise = torch.randn(clean.shape, generator=generator, device=x.device).mul_(config.noise_sd)
         if not config.noise_absent:
-            noise = noise * (torch.linalg.vector_norm(clean.flatten(2), dim=2) > 0)[:, :, None, None, None]
-        return clean + noise
+            noise.mul_((torch.linalg.vector_norm(clean.flatten(2), dim=2) > 0)[:, :, None, None, None])
+        return noise.add_(clean)
 
     return change(x, _uniform(len(x), generator) < config.probability, noisy)
 
