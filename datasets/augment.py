@@ -200,7 +200,7 @@ def _noise(x: Tensor, config: AugmentConfig, layout: Layout, generator: Generato
         noise = torch.randn(clean.shape, generator=generator, device=x.device).mul_(config.noise_sd)
         if not config.noise_absent:
             noise.mul_((torch.linalg.vector_norm(clean.flatten(2), dim=2) > 0)[:, :, None, None, None])
-        return noise.add_(clean)
+        return clean + noise
 
     return change(x, _uniform(len(x), generator) < config.probability, noisy)
 
