@@ -141,8 +141,9 @@ def check_store(
             _per_class(prepared, train), _per_class(prepared, test), tuple(ids[leaked]), expected.get(split)
         )
         warnings += _split_warnings(split, splits[split], prepared.classes)
-    for lines, more in zip((problems, warnings), without_split(parts, samples), strict=True):
-        lines += more
+    hopeless, unnamed = without_split(parts, samples)
+    problems += hopeless
+    warnings += unnamed
     count, persons, frames, joints, _ = clips.shape
     return CheckReport(
         name=name,
@@ -166,14 +167,9 @@ def check_store(
 
 def layout_warnings(layout: Layout) -> list[str]:
     """What a layout lacks that augmentations and preparation look for in the names of joints."""
-    sides = sum(map(bool, layout.sides))
-    if not sides:
+    if not any(layout.sides):
         return ["no joint's name says left or right: the flip changes nothing, and bodies have no left and right parts"]
-    lone = [
-        joint
-        for joint, side, source, own in zip(layout.joints, layout.sides, layout.flip, range(len(layout)), strict=True)
-        if side and source == own
-    ]
+    lone = [name for joint, name in enumerate(layout.joints) if layout.sides[joint] and layout.flip[joint] == joint]
     found = noted(lone, "joints have no partner on the other side of the body, so the flip leaves them")
     if layout.shoulders is None:
         found.append("no left and right shoulder: clips are centred, but not turned to face the camera")

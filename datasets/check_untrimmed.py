@@ -85,8 +85,9 @@ def check_recordings(
             absent = [stored.classes[label] for label, number in enumerate(numbers) if number == 0]
             warnings += noted(absent, f"classes without {part} frames in {split}")
     rate = "" if np.isnan(stored.fps) else f" at {stored.fps:g} per second"
-    for lines, more in zip((problems, warnings), without_split(parts, stored.samples), strict=True):
-        lines += more
+    hopeless, unnamed = without_split(parts, stored.samples)
+    problems += hopeless
+    warnings += unnamed
     return CheckReport(
         name=name,
         unit=stored.unit,

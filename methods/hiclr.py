@@ -13,7 +13,7 @@ from datasets.strong import MaskKind, Scope, adain, apply_mask, cyclic_partner, 
 from encoders.base import Encoder
 from engine.config import BenchError, Config, knob
 from methods.base import Context, MethodConfig, Step
-from methods.blocks import distribution_loss, info_nce, mined_nce, nearest_neighbours
+from methods.blocks import info_nce, mined_nce, nearest_neighbours
 from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
 
 SETS = ("BA", "NA", "MASK", "DAE", "ADAIN")
@@ -257,17 +257,14 @@ def hiclr_losses(scores: list[Tensor], embeddings: list[Tensor], config: HiCLRCo
 
 def hierarchical_loss(student: Tensor, teacher: Tensor, config: HierarchyConfig) -> Tensor:
     """KL or cross-entropy from the teacher's to the student's distribution over keys, or the distance of embeddings."""
-    if config.form in ("l1", "cos"):
-        teacher = teacher.detach() if config.stop_gradient == "teacher" else teacher
-        student = student.detach() if config.stop_gradient == "student" else student
-        # The factors are the released code's.
-        return 5 * F.l1_loss(student, teacher) if config.form == "l1" else -7 * (student * teacher).sum(dim=1).mean()
-    if config.stop_gradient == "teacher":
-        loss = distribution_loss(student, teacher)
-    else:
-        log_student = F.log_softmax(student.detach() if config.stop_gradient == "student" else student, dim=1)
-        loss = -(teacher.softmax(dim=1) * log_student).sum(dim=1).mean()
+    teacher = teacher.detach() if config.stop_gradient == "teacher" else teacher
+    student = student.detach() if config.stop_gradient == "student" else student
+    if config.form == "l1":
+        return 5 * F.l1_loss(student, teacher)  # this factor and the next are the released code's
+    if config.form == "cos":
+        return -7 * (student * teacher).sum(dim=1).mean()
+    aims = teacher.softmax(dim=1)
+    loss = -(aims * F.log_softmax(student, dim=1)).sum(dim=1).mean()
     if config.form == "ce":
         return loss
-    teacher = teacher.detach() if config.stop_gradient == "teacher" else teacher
-    return loss + (teacher.softmax(dim=1) * F.log_softmax(teacher, dim=1)).sum(dim=1).mean()
+    return loss + (aims * F.log_softmax(teacher, dim=1)).sum(dim=1).mean()
