@@ -110,7 +110,7 @@ class DSTA(Encoder):
     config: DSTAConfig
     graph = True
     budgets = {"quick": {"dropout": 0.0, "init": "torch", "absent": "skip"}}
-    tuned = {"quick:synthetic": {"width": 16}}  # minutes on two cores
+    tuned = {"quick:synthetic": {"width": 8}}
 
     def __init__(self, config: DSTAConfig, layout: Layout, frames: int, persons: int) -> None:
         super().__init__(config, layout, frames, persons)
