@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.pretrain import MINING
 from benchmarks.steps import Case, build, generated
 from benchmarks.tables import Table
 from datasets.clips import ClipSet
@@ -64,35 +65,59 @@ def waits(case: Case, clips: ClipSet) -> Counter[str]:
         finally:
             if on_gpu:
                 torch.cuda.set_sync_debug_mode("default")
-    found = [entry for entry in caught if "synchronizing" in str(entry.message)]
+    found = [entry for entry in caught if "called a synchronizing CUDA operation" in str(entry.message)]
     return Counter(f"{'/'.join(Path(entry.filename).parts[-2:])}:{entry.lineno}" for entry in found)
 
 
-def profiled(case: Case, clips: ClipSet, rows: int = 15) -> str:
-    """The operations that take most of an epoch's time on the device."""
-    method = method_of(case, clips, epochs=1)
+def profiled(case: Case, clips: ClipSet, compiled: bool, rows: int = 15) -> str:
+    """The operations that take most of the second of two epochs on the device, and how much of it the device was busy."""
     on_gpu = clips.clips.is_cuda
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as seen:
-        pretrain(method, clips, seed=0)
-    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-    return str(seen.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=60))
+    profiler = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])])
+    ends: dict[int, float] = {}
+
+    def report(at: Progress) -> None:  # the device was waited for just before
+        if at.epoch == 1 and at.step * at.epochs == at.steps:
+            profiler.start()
+        ends[at.epoch] = time.perf_counter()
+
+    try:
+        pretrain(method_of(case, clips, epochs=2, compile=compiled), clips, seed=0, report=report)
+    finally:
+        profiler.stop()
+    seen, order = profiler.key_averages(), "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    busy = sum(getattr(event, order) for event in seen) / 1e6 / (ends[2] - ends[1])
+    table = seen.table(sort_by=order.replace("device", "cuda"), row_limit=rows, max_name_column_width=60)
+    return f"{_kind(case.batch, compiled)}: busy for {busy:.0%} of the second epoch\n{table}"
+
+
+def _kind(batch: int, compiled: bool) -> str:
+    return f"batch {batch}, {'compiled' if compiled else 'eager'}"
 
 
 def measure(base: Case, device: str, count: int, batches: Sequence[int], markdown: bool = False) -> None:
-    """Print everything."""
+    """Print everything; what fails is a line, and the rest is measured all the same."""
     clips = generated(count, NTU25, base.frames, device=device)
     on_gpu = clips.clips.is_cuda
     name = torch.cuda.get_device_name() if on_gpu else "CPU, a dry run"
+    kinds = [
+        (replace(base, batch=batch, settings={**base.settings, **mining}), compiled, label)
+        for batch in batches
+        for compiled in ((False, True) if on_gpu else (False,))
+        for label, mining in (("", {}), (", mining", dict(MINING["settings"])))
+    ]
     rows = []
-    for batch in batches:
-        case = replace(base, batch=batch)
-        for compiled in (False, True) if on_gpu else (False,):
-            if on_gpu:
-                torch.cuda.reset_peak_memory_stats()
+    for case, compiled, label in kinds:
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        kind = _kind(case.batch, compiled) + label
+        try:
             reached = rate(case, clips, compiled)
+        except RuntimeError as error:  # of a compiler, or for want of memory
+            rows.append([kind, f"failed: {str(error).splitlines()[0]}", "", "", ""])
+        else:
             peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if on_gpu else ""
-            kind = f"batch {batch}, {'compiled' if compiled else 'eager'}"
-            rows.append([kind, f"{reached:,.0f}", f"{reached / GOAL:.2f}", f"{1000 * batch / reached:.1f}", peak])
+            rows.append([kind, f"{reached:,.0f}", f"{reached / GOAL:.2f}", f"{1000 * case.batch / reached:.1f}", peak])
+        print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
     columns = ("", "clips/s", f"of {GOAL:,}", "ms per step", "peak GiB")
     Table(f"AimCLR, bf16, {count:,} clips on the device ({name})", columns, rows).show(markdown)
 
@@ -102,7 +127,11 @@ def measure(base: Case, device: str, count: int, batches: Sequence[int], markdow
     places = [[place, str(times), "yes" if times >= steps else "no"] for place, times in waits(case, few).most_common()]
     title = f"Where the device was waited for in an epoch of {steps} steps (the loop looks at the losses every 20)"
     Table(title, ("line", "times", "in every step"), places or [["nowhere", "0", "no"]]).show(markdown)
-    print(profiled(case, few))
+    for compiled in (False, True) if on_gpu else (False,):
+        try:
+            print(profiled(case, few, compiled), flush=True)
+        except RuntimeError as error:
+            print(f"{_kind(case.batch, compiled)}: failed, {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +20,7 @@ from encoders.base import Encoder
 from encoders.dropout import Dropout
 from engine import train
 from engine.config import resolve
+from engine.memory import peak_bytes
 from engine.registry import find
 from engine.train import Progress
 from engine.work import deterministic
@@ -41,7 +40,6 @@ ABSENT = 0.82
 """Share of NTU RGB+D 60's clips without a second person."""
 _ENOUGH = 60.0
 """Seconds after which no further step is timed."""
-_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,7 +161,7 @@ def use_torch_dropout(network: nn.Module) -> None:
 
 def peak_gib() -> float:
     """Largest resident set of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT / 2**30
+    return peak_bytes() / 2**30
 
 
 def alone(work: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:

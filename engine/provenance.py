@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import platform
-import resource
 import subprocess
-import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from engine.memory import peak_bytes
 from engine.records import Provenance
 from engine.registry import KINDS, ROOT
 
@@ -97,8 +96,7 @@ def _module_file(name: str) -> Path | None:
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_bytes()
 
 
 @cache

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -258,12 +259,13 @@ def fit(
                 unseen.append((tuple(values), torch.stack([value.float() for value in values.values()])))
                 due = len(unseen) == _LOOK_EVERY[device.type] or number + 1 == per_epoch
                 if due:
-                    for at, (names, numbers) in enumerate(unseen, number + 2 - len(unseen)):
-                        seen = dict(zip(names, numbers.tolist(), strict=True))
+                    numbers = iter(torch.cat([terms for _, terms in unseen]).tolist())  # one copy from the device
+                    for at, (names, terms) in enumerate(unseen, number + 2 - len(unseen)):
+                        seen = dict(zip(names, islice(numbers, len(terms)), strict=True))
                         if not all(map(math.isfinite, seen.values())):
-                            terms = ", ".join(f"{name} = {value:.4g}" for name, value in seen.items())
+                            named = ", ".join(f"{name} = {value:.4g}" for name, value in seen.items())
                             place = f"epoch {epoch}, step {at} of {per_epoch}"
-                            raise DivergenceError(f"Loss is not finite in {place}: {terms}. {_good(checkpoint, curve)}")
+                            raise DivergenceError(f"Loss is not finite in {place}: {named}. {_good(checkpoint, curve)}")
                     unseen.clear()
                 optim.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
