@@ -128,16 +128,19 @@ def _any_kind(name: str) -> Plugin:
 def _settings(plugin: Plugin, cls: Any) -> list[RenderableType]:
     tables = {**getattr(cls, "recipes", {}), **getattr(cls, "budgets", {}), **getattr(cls, "tuned", {})}
     table = _table("Settings", f"--set {plugin.name}.…", "default", *tables, "what")
-    for path, value, text in _fields(cls.Config()):
-        _add(table, path, _text(value), *(_text(t[path]) if path in t else "" for t in tables.values()), text)
+    for path, value, text in fields_of(cls.Config()):
+        shown = "" if isinstance(value, BaseModel) else _text(value)
+        _add(table, path, shown, *(_text(t[path]) if path in t else "" for t in tables.values()), text)
     return [table] if table.row_count else []
 
 
-def _fields(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def fields_of(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting with its value and what it is; a group comes before its members, as ``name.*``."""
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, BaseModel):
-            yield from _fields(value, f"{prefix}{name}.")
+            yield f"{prefix}{name}.*", value, field.description or ""
+            yield from fields_of(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value, field.description or ""
 

@@ -36,9 +36,14 @@ def stored(evaluation: Stage, part: str) -> NDArray[np.float32] | None:
 
 
 def singular_values(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Singular values of features (N, D), not centred, descending; of many rows some, spread evenly."""
+    """Singular values of centred features (N, D), descending; of many rows some, spread evenly.
+
+    Centred, as igm.md 3.3 asks and the curves of MacDiff and IGM are, since most of features lies along their mean; RankMe's
+    paper does not centre.
+    """
     rows = np.linspace(0, len(features) - 1, min(_CLIPS, len(features))).round().astype(int)
-    return np.asarray(np.linalg.svd(features[rows].astype(np.float64), compute_uv=False))
+    chosen = features[rows].astype(np.float64)
+    return np.asarray(np.linalg.svd(chosen - chosen.mean(axis=0), compute_uv=False))
 
 
 def effective_rank(values: NDArray[np.float64]) -> float:

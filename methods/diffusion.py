@@ -19,7 +19,10 @@ class DiffusionConfig(Config):
     schedule: Literal["inverse_cosine", "cosine", "linear"] = knob(
         "inverse_cosine", "share of the signal over time (MacDiff paper, Table 8; IGM's is unknown: our choice)"
     )
-    tau: float = knob(1.0, "inverse_cosine: bend; -1 is the cosine schedule (MacDiff paper, Table 8)")
+    tau: float = knob(
+        1.0,
+        "inverse_cosine: bend; -1 is the cosine schedule (MacDiff paper, Table 8: 1 is best; IGM: our choice for that)",
+    )
     target: Literal["noise", "clean", "velocity"] = knob(
         "noise",
         "what the generator predicts: the noise (IGM poster), the clean clip, or v (MacDiff supplement, Table 2)",

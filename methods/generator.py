@@ -111,7 +111,9 @@ class AdapterConfig(Config):
         "cosine", "raw is the notes' formula, but on normalised tokens its softmax picks the token itself (our choice)"
     )
     tau: float = knob(0.2, "cosine: temperature (our choice: own weight .1 to .4)", gt=0)
-    project: bool = knob(True, "a linear layer behind it, identity at the start (our choice)")
+    project: bool = knob(
+        True, "a linear layer behind it, so that features need not be what the generator wants (our choice)"
+    )
 
 
 class Adapter(nn.Module):

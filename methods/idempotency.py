@@ -19,8 +19,10 @@ from methods.generator import time_code
 class IdempotencyConfig(Config):
     """Both constraints and what keeps them from harm; no setting of the paper's is known."""
 
-    feature: float = knob(0.1, "weight of the feature constraint (our choice)", ge=0)
-    distribution: float = knob(0.1, "weight of the distribution constraint (our choice)", ge=0)
+    feature: float = knob(
+        0.1, "weight of the feature constraint (our choice: small beside generation, yet seen to act)", ge=0
+    )
+    distribution: float = knob(0.1, "weight of the distribution constraint (our choice: as the other one)", ge=0)
     repel: bool = knob(True, "repel features from each other; the paper leaves that to generation (our choice)")
     spectral: float = knob(
         0.1, "weight of the repulsion; without it the feature constraint loses rank (our choice)", gt=0
@@ -37,9 +39,11 @@ class IdempotencyConfig(Config):
         ge=0, lt=1,
     )  # fmt: skip
     below_step: int = knob(1000, "use only clips generated from noise steps below this one (all: our choice)", ge=1)
-    clip: float = knob(5.0, "largest generated coordinate, in standard deviations (our choice)", gt=0)
+    clip: float = knob(
+        5.0, "largest generated coordinate, in standard deviations; real ones stay below (our choice)", gt=0
+    )
     stop_gradient: Literal["none", "target"] = knob(
-        "none", "feature constraint: the clip's own feature follows, or not (our choice)"
+        "none", "feature constraint: the clip's own feature follows, as in the poster's formula, or not (our choice)"
     )
     noisy_feature: bool = knob(
         False,

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from engine.config import knob
-from methods.base import Context, Step
+from encoders.base import Encoder
+from engine.config import TrainConfig, knob
+from methods.base import Context, MethodConfig, Step
 from methods.entropy import coding_length, coding_series
 from methods.generator import Adapter, AdapterConfig, GeneratorConfig
 from methods.glimpse import glimpse
@@ -24,13 +25,17 @@ from methods.idempotency import (
     spectral_repulsion,
     unit_features,
 )
-from methods.macdiff import QUICK, Generation, MacDiff, MacDiffConfig
+from methods.macdiff import PUBLISHED, QUICK, Generation, MacDiff, MacDiffConfig
 
 
 class IGMConfig(MacDiffConfig):
     """IGM's settings: those of masked diffusion, the adapter, and idempotency."""
 
-    generator: GeneratorConfig = knob(GeneratorConfig(), "generator")
+    train: TrainConfig = knob(
+        PUBLISHED.model_copy(update={"clip_norm": 1.0}),
+        "training loop: that of MacDiff, the sister method, and gradients clipped, as x0 can be wild (our choice)",
+    )
+    generator: GeneratorConfig = knob(GeneratorConfig(), "generator: MacDiff's, but less deep (our choice)")
     error_on: Literal["hidden", "all"] = knob(
         "all", "places whose error counts: all, or places seen would be generated untrained (our choice)"
     )
@@ -88,13 +93,21 @@ class IGM(MacDiff):
         self.adapter = Adapter(config.adapter, self.encoder.dim)
         self.beside = NoisyFeature(self.encoder) if config.idempotency.noisy_feature else None
 
+    @classmethod
+    def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:
+        """As MacDiff; and where nothing is hidden, tokens in their places would give the clip away (igm.md 1.4)."""
+        assert isinstance(config, IGMConfig)
+        if config.condition == "local" and not (config.mask.on and config.mask.ratio):
+            return "nothing is hidden, so tokens in their places would give the clip away (--set igm.condition=global)"
+        return super().supports(config, encoder)
+
     def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
         """L_gen + lambda_feat L_feat + lambda_dist L_dist + lambda_spec L_spec."""
         source, target = self.bodies(views)
         if step.epoch == 1:
             self.standardise.observe(target)
         made = self.generation(source, target, step.generator)
-        losses = {"generation": self.generation_loss(made)}
+        losses = self.generation_losses(made)
         config = self.config.idempotency
         feature = unit_features(made.seen.pooled, config.centre)
         self.pooled, self.feature = made.seen.pooled.detach(), feature.detach()

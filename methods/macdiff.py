@@ -23,6 +23,9 @@ from methods.generator import GeneratorConfig, PatchGenerator
 from methods.glimpse import Glimpse, MaskConfig, glimpse
 from methods.masked import RELEASED
 
+PUBLISHED = RELEASED.model_copy(update={"lr_end": 1e-5, "precision": "bf16"})
+"""Released settings, but for the precision (float16 there), and the cosine ends with the last epoch, 20 earlier there."""
+
 QUICK = {
     "train.epochs": 30,
     "train.batch": 32,
@@ -32,6 +35,8 @@ QUICK = {
     "train.warmup_share": 0.0,
     "train.warmup_steps": 50,
     "train.precision": "auto",
+    "train.lr_end": 0.0,
+    "train.clip_norm": None,
     "train.recalibrate": True,
     "generator.dim": 64,
     "generator.depth": 1,
@@ -44,18 +49,31 @@ QUICK = {
 class MacDiffConfig(MethodConfig):
     """Settings of masked conditional diffusion, IGM's as well."""
 
-    train: TrainConfig = knob(RELEASED, "training loop (released MacDiff; for IGM our choice)")
+    train: TrainConfig = knob(PUBLISHED, "training loop (released MacDiff)")
     view: ResizedConfig = knob(ResizedConfig(), "augmentation (MacDiff; IGM's is unknown: our choice)")
-    noise: float = knob(0.005, "deviation of the noise on what the encoder sees (released MacDiff)", unit="m", ge=0)
-    target: Literal["same", "other"] = knob(
-        "same", "what is generated: the view that the encoder sees, or another one of the clip"
+    noise: float = knob(
+        0.005,
+        "deviation of the noise on what the encoder sees (released MacDiff; IGM: as there, our choice)",
+        unit="m",
+        ge=0,
     )
-    persons: Literal["first", "all"] = knob("first", "bodies trained on (released MacDiff: the first)")
+    target: Literal["same", "other"] = knob(
+        "same",
+        "what is generated: the view that the encoder sees, or another one of the clip (MacDiff; IGM: as there, our choice)",
+    )
+    persons: Literal["first", "all"] = knob("first", "bodies trained on (released MacDiff; IGM: as there, our choice)")
     mask: MaskConfig = knob(MaskConfig(), "what is hidden from the encoder")
     condition: Literal["local", "global"] = knob(
-        "local", "places seen get their token and others the mean, or all the mean (MacDiff supplement, Table 3)"
+        "local",
+        "places seen get their token and others the mean, or all the mean (MacDiff supplement, Table 3: local is better; "
+        "for IGM our choice for that reason)",
     )
-    drop: float = knob(0.1, "chance that a clip is generated without condition (released MacDiff)", ge=0, lt=1)
+    drop: float = knob(
+        0.1,
+        "chance that a clip is generated without condition (released MacDiff; IGM: as there, our choice)",
+        ge=0,
+        lt=1,
+    )
     diffusion: DiffusionConfig = knob(DiffusionConfig(), "noise")
     generator: GeneratorConfig = knob(GeneratorConfig(depth=5), "generator")
     error_on: Literal["hidden", "all"] = knob("hidden", "places whose error counts (released MacDiff: hidden ones)")
@@ -159,18 +177,19 @@ class MacDiff(Method):
             self.standardise.observe(target)
         made = self.generation(source, target, step.generator)
         self.pooled = made.seen.pooled.detach()
-        losses = {"generation": self.generation_loss(made)}
+        return self.generation_losses(made)
+
+    def generation_losses(self, made: Generation) -> dict[str, Tensor]:
+        """Mean error over the places that count, and the squared cosines among a body's tokens."""
+        if self.config.error_on == "all":
+            losses = {"generation": made.error.mean()}
+        else:
+            hidden = made.seen.hidden()
+            losses = {"generation": (made.error * hidden).sum() / hidden.sum().clamp(min=1)}
         if self.config.uniformity:
             unit = F.normalize(made.seen.tokens, dim=2)
             losses["uniformity"] = self.config.uniformity * ((unit @ unit.transpose(1, 2)) ** 2).mean()
         return losses
-
-    def generation_loss(self, made: Generation) -> Tensor:
-        """Mean error over the places that count."""
-        if self.config.error_on == "all":
-            return made.error.mean()
-        hidden = made.seen.hidden()
-        return (made.error * hidden).sum() / hidden.sum().clamp(min=1)
 
     @torch.no_grad()
     def generate(

@@ -66,7 +66,9 @@ class FinetuneConfig(Config):
         late=True,
         ge=0,
     )
-    head_dropout: float = knob(0.0, "dropout of what the classifier sees; 0.3 in MAMP", late=True, ge=0, lt=1)
+    maps_dropout: float = knob(
+        0.0, "dropout of the encoder's maps before they are averaged; 0.3 in MAMP's head", late=True, ge=0, lt=1
+    )
     encoder_dropout: float | None = knob(
         None,
         "dropout of the encoder, its own if none; 0 in HiCLR's transformer; transformers: stochastic depth, 0.3 in MAMP",
@@ -122,8 +124,7 @@ class Classifier(nn.Module):
         if config.hidden:
             first = _linear(self.width, config.hidden, generator)
             self.layer = nn.Sequential(first, nn.BatchNorm1d(config.hidden), nn.ReLU(), self.layer)
-        if config.head_dropout:
-            self.layer = nn.Sequential(nn.Dropout(config.head_dropout), self.layer)
+        self.dropout = nn.Dropout(config.maps_dropout)
         self.to(next(encoder.parameters()).device)
 
     def train(self, mode: bool = True) -> Classifier:
@@ -135,7 +136,7 @@ class Classifier(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (N, classes) of stream clips (N, C, T, V, M)."""
-        maps = self.encoder(clips)
+        maps = self.dropout(self.encoder(clips))
         logits: Tensor = self.layer(self.encoder.pool_joints(maps) if self.joints else self.encoder.pool(maps))
         return logits
 
@@ -206,7 +207,7 @@ class Finetune(Protocol[EncoderContext]):
             "layer_decay": 0.8,
             "head": "joints",
             "hidden": 2048,
-            "head_dropout": 0.3,
+            "maps_dropout": 0.3,
             "encoder_dropout": 0.3,
             "label_smoothing": 0.1,
             "resized": True,

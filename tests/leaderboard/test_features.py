@@ -15,7 +15,8 @@ def test_effective_rank_counts_directions() -> None:
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(64, 12)))[0]
     for count in (1, 5, 12):
-        features = np.linalg.qr(rng.normal(size=(100, count)))[0] @ basis[:, :count].T
+        half = np.linalg.qr(rng.normal(size=(50, count)))[0] @ basis[:, :count].T
+        features = np.concatenate([half, -half]) + 5 * basis[:, 0]  # where they lie makes no difference
         values = singular_values(features.astype(np.float32))
         assert effective_rank(values) == pytest.approx(count, rel=1e-3)
     values = singular_values(rng.normal(size=(50, 8)).astype(np.float32))
@@ -27,8 +28,9 @@ def test_effective_rank_counts_directions() -> None:
 
 
 def directions(count: int) -> np.ndarray:
-    """Features (200, 8) that use ``count`` directions alike."""
-    return np.tile(np.eye(8, dtype=np.float32)[:count], (200 // count + 1, 1))[: 200 // count * count]
+    """Features (200, 8), near 200, that use ``count`` directions alike, around a mean of their own."""
+    ways = np.eye(8, dtype=np.float32)[:count]
+    return 3 + np.tile(np.concatenate([ways, -ways]), (100 // count, 1))
 
 
 def test_ablations_show_the_mean_over_seeds(fake) -> None:

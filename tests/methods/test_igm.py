@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +21,7 @@ from engine import train
 from engine.config import resolve
 from engine.extract import extract
 from engine.registry import find
+from engine.show import fields_of
 from methods.base import Context, Step
 from methods.diffusion import Standardise
 from methods.glimpse import MaskConfig, glimpse
@@ -270,6 +272,69 @@ def test_ablation_rows_have_the_terms_of_the_paper() -> None:
 
 def _keywords(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace(".", "__"): value for key, value in changes.items()}
+
+
+def test_settings_of_the_training_loop() -> None:
+    """igm.md 4: 400 epochs of 128, AdamW (.9, .95), 20 epochs of warm-up, 1e-3 to 1e-5, bf16; IGM's gradients are clipped."""
+    for name, clip in (("macdiff", None), ("igm", 1.0)):
+        loop = resolve(find("methods", name).Config).train
+        assert (loop.epochs, loop.batch, loop.optimiser, loop.precision, loop.clip_norm) == (
+            400,
+            128,
+            "adamw",
+            "bf16",
+            clip,
+        )
+        assert (loop.lr, loop.lr_end, loop.beta2, loop.weight_decay, loop.decay_vectors) == (
+            1e-3,
+            1e-5,
+            0.95,
+            0.05,
+            False,
+        )
+        assert loop.warmup_share * loop.epochs == pytest.approx(20)
+
+
+def test_every_setting_says_where_it_is_from() -> None:
+    """What the paper's poster does not say is marked as our choice, by itself or by its group."""
+    marked = {""}
+    unmarked = []
+    for path, value, text in fields_of(resolve(find("methods", "igm").Config)):
+        group = path.removesuffix(".*")
+        if "our choice" in text or "IGM poster" in text or group.rpartition(".")[0] in marked - {""}:
+            marked.add(group)
+        elif not isinstance(value, BaseModel):
+            unmarked.append(path)
+    assert not unmarked
+
+
+def test_nothing_hidden_goes_with_a_global_condition_only() -> None:
+    igm, encoder = find("methods", "igm"), find("encoders", "skeleton_transformer")
+    for changes in ({"mask.on": False}, {"mask.ratio": 0.0}):
+        assert "igm.condition=global" in (igm.supports(resolve(igm.Config, changes), encoder) or "")
+        assert igm.supports(resolve(igm.Config, changes, {"condition": "global"}), encoder) is None
+    assert igm.supports(resolve(igm.Config, igm.presets["literal"]), encoder) is None
+
+
+@pytest.mark.parametrize("name", ["igm", "macdiff"])
+def test_uniformity_is_the_mean_squared_cosine_of_a_bodys_tokens(name: str) -> None:
+    losses = []
+    for weight in (0.0, 2.0):
+        method, step = build(name, uniformity=weight), Step(1, 6, 0, 6, torch.Generator().manual_seed(3))
+        losses.append(method(method.views(clips(), step), step))
+    without, with_it = losses
+    assert "uniformity" not in without
+    assert torch.equal(without["generation"], with_it["generation"])
+    method, step = build(name), Step(1, 6, 0, 6, torch.Generator().manual_seed(3))
+    source, target = method.bodies(method.views(clips(), step))
+    method.standardise.observe(target)
+    tokens = method.generation(source, target, step.generator).seen.tokens
+    count, places, _ = tokens.shape
+    cosines = [
+        F.cosine_similarity(tokens[body, i], tokens[body, j], dim=0) ** 2
+        for body in range(count) for i in range(places) for j in range(places)
+    ]  # fmt: skip
+    assert with_it["uniformity"].item() == pytest.approx(2 * torch.stack(cosines).mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("encoder", SIZES)

@@ -204,10 +204,21 @@ def test_head_of_every_joint() -> None:
     network = Classifier(encoder, 60, 0, published)
     assert network.width == 6_400
     assert sum(p.numel() for p in network.layer.parameters()) == 13_236_284
-    assert [type(part).__name__ for part in network.layer] == ["Dropout", "Sequential"]
-    assert encoder.dropout.p == published.encoder_dropout == 0.3
+    assert encoder.dropout.p == published.encoder_dropout == network.dropout.p == 0.3
     assert Finetune(published).keeps_joints()
     assert not Finetune(FinetuneConfig()).keeps_joints()
+
+
+def test_maps_are_dropped_before_they_are_averaged() -> None:
+    """igm.md 4: dropout, then the mean over time: of 8 frames some are missing, not all or none."""
+    network = Classifier(Small(), 3, 0, config(head="joints", encoder_dropout=0.0, maps_dropout=0.5))
+    network.layer = nn.Identity()
+    network.encoder.forward = lambda clips: torch.ones(len(clips), 1, 6, 8, 4)
+    kept = network(clips(200)[0]) * 4  # frames of 8, each doubled
+    assert torch.equal(kept, kept.round())
+    assert kept.unique().tolist() == list(range(9))
+    assert kept.mean().item() == pytest.approx(4, abs=0.1)
+    assert (network.eval()(clips(20)[0]) == 1).all()
 
 
 def test_the_head_of_joints_sees_which_joint_it_is(context) -> None:
