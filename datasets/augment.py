@@ -141,7 +141,12 @@ def interpolation_matrix(length: Tensor, frames: int) -> Tensor:
 
 def to_bones(layout: Layout, like: Tensor) -> Tensor:
     """Matrix (V, V) from joints to bones (child minus parent; the centre joint keeps its position)."""
-    matrix = torch.eye(len(layout), device=like.device, dtype=like.dtype)
+    return _to_bones(layout, like.device, like.dtype)
+
+
+@cache
+def _to_bones(layout: Layout, device: torch.device, dtype: torch.dtype) -> Tensor:
+    matrix = torch.eye(len(layout), device=device, dtype=dtype)
     for child, parent in enumerate(layout.bones):
         if child != parent:
             matrix[child, parent] = -1.0
@@ -150,7 +155,12 @@ def to_bones(layout: Layout, like: Tensor) -> Tensor:
 
 def from_bones(layout: Layout, like: Tensor) -> Tensor:
     """Inverse of :func:`to_bones`: sums the bones on the way to the centre joint."""
-    matrix = torch.eye(len(layout), device=like.device, dtype=like.dtype)
+    return _from_bones(layout, like.device, like.dtype)
+
+
+@cache
+def _from_bones(layout: Layout, device: torch.device, dtype: torch.dtype) -> Tensor:
+    matrix = torch.eye(len(layout), device=device, dtype=dtype)
     for child in layout.order[1:]:
         matrix[child] += matrix[layout.bones[child]]
     return matrix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -141,12 +141,15 @@ class Classifier(nn.Module):
         return logits
 
     @torch.no_grad()
-    def scores(self, clips: Tensor, batch: int = _BATCH) -> Tensor:
-        """Logits (n, classes) of stream clips in evaluation mode and float32; leaves the network as it was."""
+    def scores(self, clips: Tensor, stream: Callable[[Tensor], Tensor], batch: int = _BATCH) -> Tensor:
+        """Logits (n, classes) of clips, in batches brought to the stream, in evaluation mode and float32.
+
+        Leaves the network as it was.
+        """
         training, precision = self.training, self.encoder.precision
         self.eval()
         self.encoder.precision = "float32"
-        logits = torch.cat([self(clips[start : start + batch]) for start in range(0, len(clips), batch)])
+        logits = torch.cat([self(stream(clips[start : start + batch])) for start in range(0, len(clips), batch)])
         self.encoder.precision = precision
         self.train(training)
         return logits
@@ -241,9 +244,7 @@ class Finetune(Protocol[EncoderContext]):
         def stream(clips: Tensor) -> Tensor:
             return to_stream(clips, context.stream, context.layout)
 
-        test = stream(context.test_clips)
-        changes = bool(config.augment) or config.resized
-        stored = to_storage(context.clips if changes else stream(context.clips))
+        stored = to_storage(context.clips)
 
         def losses(index: Tensor, generator: Generator) -> dict[str, Tensor]:
             batch = from_storage(stored.index_select(0, index))
@@ -251,12 +252,12 @@ class Finetune(Protocol[EncoderContext]):
                 batch = resized(batch, ResizedConfig(), generator)
             if config.augment:
                 batch = augment(batch, config.augment, config.strength, context.layout, generator)
-            logits = network(stream(batch) if changes else batch)
+            logits = network(stream(batch))
             target = context.labels[index]
             return {"cross_entropy": functional.cross_entropy(logits, target, label_smoothing=config.label_smoothing)}
 
         def scores() -> Tensor:
-            return network.scores(test)
+            return network.scores(context.test_clips, stream)
 
         final = context.train(
             NetworkTraining(

@@ -41,6 +41,11 @@ def clips(count: int, seed: int = 0, spread: float = 0.1) -> tuple[Tensor, Tenso
     return from_storage(stored), labels
 
 
+def as_it_is(batch: Tensor) -> Tensor:
+    """The joint stream."""
+    return batch
+
+
 def loop(asked: NetworkTraining, count: int, seed: int) -> Tensor:
     """A plain loop: what the engine's does, without schedule and checkpoints."""
     generator = Generator().manual_seed(seed)
@@ -103,14 +108,14 @@ def test_scores_do_not_depend_on_order_or_chunks_of_the_test_clips(context) -> N
     torch.testing.assert_close(Finetune(config()).run(context(train, test[order])).scores, whole[order])
     network = Classifier(Small(), CLASSES, 0, FinetuneConfig())
     for batch in (1, 7, 40):
-        torch.testing.assert_close(network.scores(test, batch), network.scores(test))
+        torch.testing.assert_close(network.scores(test, as_it_is, batch), network.scores(test, as_it_is))
 
 
 def test_scoring_leaves_the_network_as_it_was() -> None:
     network = Classifier(Small(), CLASSES, 0, FinetuneConfig()).train()
     network.encoder.precision = "bf16"
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    scores = network.scores(clips(20)[0])
+    scores = network.scores(clips(20)[0], as_it_is)
     assert scores.dtype == torch.float32
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert (network.training, network.encoder.training, network.encoder.precision) == (True, True, "bf16")
