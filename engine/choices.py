@@ -81,6 +81,12 @@ class Settings:
     imported: Mapping[str, Overrides] = field(default_factory=dict)
 
 
+def tuned_keys(budget: str, data: str, encoder: str = "") -> tuple[str, ...]:
+    """Keys of the ``tuned`` tables that apply to ``dataset/split`` and to an encoder; the later ones win."""
+    dataset = data.partition("/")[0]
+    return f"{budget}:{dataset}", f"{budget}:{data}", *([f"{budget}:{encoder}"] if encoder else [])
+
+
 def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
     """Resolve a plug-in's config: defaults, then recipe, preset, budget, tuned, ``--set``, the later ones winning.
 

@@ -18,6 +18,7 @@ from engine.choices import (
     parse_name,
     parse_sets,
     preset_tables,
+    tuned_keys,
 )
 from engine.config import BenchError, Overrides, suggestion
 from engine.data import Splits
@@ -25,7 +26,7 @@ from engine.records import Labels
 from engine.registry import Plugin, locate
 from engine.stages import Stage
 from engine.store import RunStore, State
-from engine.targets import Place, home, places
+from engine.targets import home, places
 from methods.base import Method
 
 REFERENCES = ("random", "raw")
@@ -169,7 +170,7 @@ def build(
     for asked in request.datasets:
         at = home(asked, splits)
         budget = request.budget or _default_budget(splits(asked), gpu, notes)
-        settings = Settings(request.recipe, budget, _tuned(budget, at), overrides, imported)
+        settings = Settings(request.recipe, budget, tuned_keys(budget, at.data.name), overrides, imported)
         where = {p: places(p, at, request.targets, splits) for p in dict.fromkeys(plugin for plugin, _ in evaluators)}
         refused = [place.reason for found in where.values() for place in found]
         if all(refused):
@@ -187,14 +188,15 @@ def build(
                     budget=budget,
                     seed=seed,
                 )
-                cells = Cells(at, settings, encoder, labels, splits)
+                on_it = replace(settings, tuned=tuned_keys(budget, at.data.name, encoder.name))
+                cells = Cells(at, on_it, encoder, labels, splits)
                 for (method, method_preset), (protocol, preset) in product(methods, evaluators):
                     if method.load().encoder_name and encoder is not chosen[0]:
                         continue  # it always uses the same one
                     if not sets.encoders and encoder.name not in _usual_encoders(method, chosen):
                         continue
                     for place in where[protocol]:
-                        there = replace(settings, tuned=_tuned(budget, place))
+                        there = replace(settings, tuned=tuned_keys(budget, place.data.name, encoder.name))
                         cell, reason = cells.cell(method, method_preset, choose(protocol, preset, there), place)
                         add(cell, reason)
                         key = cell.labels.model_copy(update={"stream": ""})
@@ -226,11 +228,6 @@ def _sorted_protocols(
 
 def _headlines(protocol: Plugin, preset: str) -> list[tuple[Plugin, str]]:
     return [(protocol, one) for one in ([preset] if preset else protocol.load().headlines)]
-
-
-def _tuned(budget: str, place: Place) -> tuple[str, str]:
-    """Keys of the ``tuned`` tables of plug-ins that apply to a dataset."""
-    return f"{budget}:{place.dataset}", f"{budget}:{place.data.name}"
 
 
 def _with_ancestors(stage: Stage) -> list[Stage]:

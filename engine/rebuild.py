@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.cells import SCRATCH, SUPERVISED
-from engine.choices import Choice, Settings, choose, with_changes
+from engine.choices import Choice, Settings, choose, tuned_keys, with_changes
 from engine.config import BenchError, as_dict, digest, identifying, known_keys, suggestion
 from engine.records import Record
 from engine.registry import KINDS, Kind, Plugin, locate, scan
@@ -138,8 +138,7 @@ def _choice(
     _expect(record, f"version of {name}", identity.get("version"), Choice(plugin, config, preset).identity["version"])
     imports = bool(getattr((method.plugin if method else plugin).load(), "imports", False))
     recipe, budget = _part(record, "recipe", str), "full" if method and imports else _part(record, "budget", str)
-    dataset = data.partition("/")[0]
-    tuned = () if method and imports else (f"{budget}:{dataset}", f"{budget}:{data}")
+    tuned = () if method and imports else tuned_keys(budget, data, record.labels.encoder.partition("[")[0])
     imported = {preset: {key: as_dict(config).get(key) for key in ("weights", "release", "stream")}} if imports else {}
     plain = as_dict(choose(plugin, preset, Settings(recipe, budget, tuned, {}, {} if method else imported)).config)
     values = as_dict(config)

@@ -76,7 +76,7 @@ class Method(nn.Module, ABC):
         Config: settings; the defaults are recipe ``paper`` under budget ``full``.
         recipes: changes under another recipe, e.g. ``{"released": {"key_init": "independent"}}``.
         budgets: changes under another budget, e.g. ``{"quick": {"train.epochs": 30}}``.
-        tuned: changes for one dataset under one budget, e.g. ``{"quick:synthetic": {"train.epochs": 8}}``.
+        tuned: changes for one dataset, or one encoder, under one budget: ``{"quick:synthetic": {"train.epochs": 8}}``.
         presets: named variants, asked for as ``name:preset``.
         ablations: tables of named rows of changes, each by itself against the method as it is; a path that begins with
             ``protocol.`` changes the protocols instead. A row is named as its paper prints it (``leaderboard/published.csv``),
