@@ -81,6 +81,11 @@ class Settings:
     imported: Mapping[str, Overrides] = field(default_factory=dict)
 
 
+def tuned_keys(budget: str, data: str) -> tuple[str, str]:
+    """Keys of the ``tuned`` tables of plug-ins that apply to ``dataset/split``."""
+    return f"{budget}:{data.partition('/')[0]}", f"{budget}:{data}"
+
+
 def choose(plugin: Plugin, preset: str, settings: Settings) -> Choice:
     """Resolve a plug-in's config: defaults, then recipe, preset, budget, tuned, ``--set``, the later ones winning.
 

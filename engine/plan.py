@@ -18,6 +18,7 @@ from engine.choices import (
     parse_name,
     parse_sets,
     preset_tables,
+    tuned_keys,
 )
 from engine.config import BenchError, Overrides, suggestion
 from engine.data import Splits
@@ -25,7 +26,7 @@ from engine.records import Labels
 from engine.registry import Plugin, locate
 from engine.stages import Stage
 from engine.store import RunStore, State
-from engine.targets import Place, home, places
+from engine.targets import home, places
 from methods.base import Method
 
 REFERENCES = ("random", "raw")
@@ -142,7 +143,9 @@ def build(
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
-    names = sets.encoders or [plugin.load().default_encoder for plugin, _ in methods if plugin.name not in REFERENCES]
+    names = sets.encoders or [
+        plugin.load().usual_encoder(preset) for plugin, preset in methods if plugin.name not in REFERENCES
+    ]
     chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [
         locate("encoders", Method.default_encoder)
     ]
@@ -169,7 +172,7 @@ def build(
     for asked in request.datasets:
         at = home(asked, splits)
         budget = request.budget or _default_budget(splits(asked), gpu, notes)
-        settings = Settings(request.recipe, budget, _tuned(budget, at), overrides, imported)
+        settings = Settings(request.recipe, budget, tuned_keys(budget, at.data.name), overrides, imported)
         where = {p: places(p, at, request.targets, splits) for p in dict.fromkeys(plugin for plugin, _ in evaluators)}
         refused = [place.reason for found in where.values() for place in found]
         if all(refused):
@@ -191,10 +194,10 @@ def build(
                 for (method, method_preset), (protocol, preset) in product(methods, evaluators):
                     if method.load().encoder_name and encoder is not chosen[0]:
                         continue  # it always uses the same one
-                    if not sets.encoders and encoder.name not in _usual_encoders(method, chosen):
+                    if not (sets.encoders or _is_usual(encoder, method, method_preset)):
                         continue
                     for place in where[protocol]:
-                        there = replace(settings, tuned=_tuned(budget, place))
+                        there = replace(settings, tuned=tuned_keys(budget, place.data.name))
                         cell, reason = cells.cell(method, method_preset, choose(protocol, preset, there), place)
                         add(cell, reason)
                         key = cell.labels.model_copy(update={"stream": ""})
@@ -228,11 +231,6 @@ def _headlines(protocol: Plugin, preset: str) -> list[tuple[Plugin, str]]:
     return [(protocol, one) for one in ([preset] if preset else protocol.load().headlines)]
 
 
-def _tuned(budget: str, place: Place) -> tuple[str, str]:
-    """Keys of the ``tuned`` tables of plug-ins that apply to a dataset."""
-    return f"{budget}:{place.dataset}", f"{budget}:{place.data.name}"
-
-
 def _with_ancestors(stage: Stage) -> list[Stage]:
     return [earlier for parent in stage.parents for earlier in _with_ancestors(parent)] + [stage]
 
@@ -261,9 +259,9 @@ def _jobs(stages: Iterable[Stage], reasons: Mapping[str, str], store: RunStore) 
     return kept[::-1]
 
 
-def _usual_encoders(method: Plugin, chosen: Sequence[Plugin]) -> list[str]:
-    """Encoders that a method is run with where the user names none: its own, reference rows with all that others use."""
-    return [plugin.name for plugin in chosen] if method.name in REFERENCES else [method.load().default_encoder]
+def _is_usual(encoder: Plugin, method: Plugin, preset: str) -> bool:
+    """Whether a method is run with an encoder where the user names none: its own, reference rows with all that others use."""
+    return method.name in REFERENCES or encoder.name == method.load().usual_encoder(preset)
 
 
 def _default_budget(split: Split, gpu: bool, notes: dict[str, None]) -> str:
