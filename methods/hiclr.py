@@ -156,7 +156,8 @@ class HiCLR(SkeletonCLR):
         "nnm": {
             "neighbours of all branches": {},
             "of the first branch": {"nnm.union": "branch0"},
-            "without NNM": {"nnm.on": False},
+            # With the default start, so that it is the same run whatever --set says about when to mine.
+            "without NNM": {"nnm.on": False, "nnm.start_epoch": HierarchicalMiningConfig().start_epoch},
         },
     }  # fmt: skip
 

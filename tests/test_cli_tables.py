@@ -117,13 +117,18 @@ def test_rows_of_other_variants_have_other_settings() -> None:
         assert all(len(variants) == 1 for variants in printed.values()), (table.name, printed)
 
 
-PLAN = ("--datasets", "synthetic", "--budget", "quick", "--plan")
-
-
-def keys_of(output: str, *words: str) -> set[str]:
-    """Keys of the stages of a plan whose line begins with words."""
-    lines = [line.split() for line in output.splitlines()]
-    return {word for line in lines if line[: len(words)] == list(words) for word in line if re.fullmatch("[0-9a-f]{6,}", word)}
+def test_rows_of_an_ablation_are_the_runs_of_that_ablation(cli) -> None:
+    """None of the nine rows of ``hiclr.strong`` is another one's run, or one that only the paper's table would make."""
+    place = "--datasets", f"{PLUGINS}:Tiny/subject", "--budget", "quick", "--plan"
+    table, ablations = (
+        set(re.findall(r"evaluate +hiclr.* ([0-9a-f]{16}) ", cli(*command, *place).output))
+        for command in (
+            ("table", "hiclr.strong"),
+            ("--ablate", "hiclr.arrangement,hiclr.strong", "--protocols", "linear:aimclr"),
+        )
+    )
+    assert len(table) == 9
+    assert table < ablations
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from engine.config import BenchError
 from leaderboard import paper, paper_board, render
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
-from leaderboard.paper import FilledTable, Suite, choose, fill, find, obstacle, on, requests, rows_of
+from leaderboard.paper import FilledTable, Suite, choose, fill, find, obstacle, on, references, requests, rows_of
 from leaderboard.paper_tables import TABLES
 from leaderboard.published import Number, load
 
@@ -33,10 +33,10 @@ def numbers() -> tuple[Number, ...]:
     return load()
 
 
-def ntu(fake, method: str, accuracy: float, protocol: str = "linear:actclr", **more) -> None:
-    fake.evaluate(
-        method, protocol, accuracy=accuracy, **({"dataset": "ntu60", "split": "xview", "budget": "full"} | more)
-    )
+def ntu(fake, method: str, accuracy: float, protocol: str = "linear:actclr", **more) -> str:
+    """The key of an evaluation that it leaves."""
+    where = {"dataset": "ntu60", "split": "xview", "budget": "full"} | more
+    return fake.evaluate(method, protocol, accuracy=accuracy, **where).name
 
 
 def filled(fake, numbers, name: str = "actclr.t2", suite: Suite = SUITE, **more) -> FilledTable:
@@ -176,6 +176,66 @@ def test_reference_rows_come_first_where_they_were_measured(fake, numbers) -> No
     assert [entry.text for entry in scratch.rows[0].entries[:2]] == ["88.3", "70.0"]
     assert scratch.facts[0] == "Parameters reported"
     assert scratch.rows[0].facts[:2] == ("0.83 M", "821,380")
+
+
+def test_every_encoder_of_a_table_has_its_reference_rows(fake, numbers) -> None:
+    suite = replace(SUITE, lacks_method=lambda name: "" if name in {*METHODS, "cmd"} else "no such method")
+    for encoder, accuracy in (("stgcn", 0.4), ("bigru", 0.3), ("dsta", 0.2)):
+        ntu(fake, "random", accuracy, encoder=encoder)
+    ntu(fake, "raw", 0.5, encoder="coordinates")
+    rows = paper_board.board(filled(fake, numbers, suite=suite)).rows
+    assert [(row.name, row.entries[1].text) for row in rows if row.reference] == [
+        ("raw coordinates, joint", "50.0"),
+        ("random encoder, stgcn, joint", "40.0"),
+        ("random encoder, bigru, joint", "30.0"),  # dsta is nobody's here
+    ]
+    own = [row for row in references(find("actclr.t4"), suite) if row.plugin == "supervised"]
+    assert own == []  # the table has it as rows of its own
+
+
+def test_of_several_encoders_a_methods_own_is_shown(fake, numbers) -> None:
+    ntu(fake, "actclr", 0.8)
+    ntu(fake, "actclr", 0.7, encoder="ctrgcn")
+    ntu(fake, "actclr", 0.9, encoder="stgcn[width=32]")
+    assert texts(filled(fake, numbers), "ActCLR")[1] == "80.0"
+    chosen = replace(SUITE, encoders=lambda name: ("ctrgcn",))
+    assert texts(filled(fake, numbers, suite=chosen), "ActCLR")[1] == "70.0"
+    both = filled(fake, numbers, suite=replace(SUITE, encoders=lambda name: ("stgcn", "ctrgcn")))
+    assert texts(both, "ActCLR")[1].startswith("(")
+
+
+def test_a_row_of_an_ablation_shows_its_own_runs(fake, numbers) -> None:
+    """And not those of the method as it is, nor of other settings; in a command's table what the command ran."""
+    direct, step = (row for row in find("hiclr.strong").rows[:-3:-1])
+    on = {"split": "xsub", "protocol": "linear:aimclr"}
+    ntu(fake, "hiclr", 0.8, **on)
+    ntu(fake, f"hiclr[{direct.ablation},full]", 0.5, **on)
+    key = ntu(fake, "hiclr[other=1]", 0.6, **on)
+
+    def shown(**more) -> dict[str, str]:
+        table, _ = choose(find("hiclr.strong"), ("ntu60/xsub",), str)
+        board = paper_board.board(fill(table, aggregate(collect(fake.folder)), numbers, SUITE, "paper", **more))
+        return {row.name: row.entries[-1].text for row in board.rows}
+
+    assert (shown()[direct.name], shown()["k=3 BA|NA|Mask"]) == ("50.0", "80.0")
+    assert shown()[step.name].startswith("(")
+    assert shown(keys={step: {key}})[step.name] == "60.0"
+    assert shown(keys={step: {key}})[direct.name].startswith("(")
+    wanted = requests(find("hiclr.strong"), SUITE, {})
+    assert [one.ablation for one in wanted] == [row.ablation for row in find("hiclr.strong").rows]
+
+
+def test_hiclrs_transformer_has_protocols_of_its_own(fake, numbers) -> None:
+    suite = replace(SUITE, lacks_method=str, encoders=lambda name: ("dsta" if "transformer" in name else "stgcn",))
+    suite = replace(suite, lacks_method=lambda name: "" if name in {*METHODS, "hiclr:transformer"} else "none")
+    on = {"split": "xsub", "encoder": "dsta"}
+    ntu(fake, "hiclr:transformer", 0.8, "linear:hiclr-transformer", **on)
+    ntu(fake, "hiclr:transformer", 0.7, "linear:aimclr", **on)
+    ntu(fake, "random", 0.2, "linear:hiclr-transformer", **on)
+    table = filled(fake, numbers, "hiclr.t1", suite)
+    assert texts(table, "HiCLR, transformer")[1] == "80.0"
+    assert texts(table, "random encoder, dsta, joint")[1] == "20.0"
+    assert "Measured by linear:aimclr, linear:hiclr-transformer." in paper_board.board(table).note
 
 
 def test_what_has_to_run_is_asked_for(fake, numbers) -> None:
