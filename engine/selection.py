@@ -40,7 +40,7 @@ def encoders(method: str, sets: Sequence[str]) -> tuple[str, ...]:
 def lacks_data(asked: str, data: Path) -> str:
     """Why a dataset cannot be used, "" if it can; reads and prepares nothing."""
     name = asked.partition("/")[0]
-    if name.isidentifier() and (reason := lacks("datasets", name)):
+    if ".py" not in asked and name.isidentifier() and (reason := lacks("datasets", name)):
         return reason
     try:
         dataset, _ = open_dataset(asked, data)

@@ -52,6 +52,11 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert place("ntu60", tmp_path) == "ntu60/xsub"
 
 
+def test_data_of_a_file_below_are_found(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(PLUGINS.parents[1])
+    assert lacks_data("plugins/tiny.py:Tiny/subject", tmp_path) == ""
+
+
 def test_requests_become_one_plan_of_what_is_shown_and_needed(world, tmp_path: Path) -> None:
     streams = Request(methods=(METHOD,), protocols=("linear", "knn"), streams=("joint", "bone"), **COMMON)
     again = Request(methods=(METHOD,), protocols=("linear",), **COMMON)
