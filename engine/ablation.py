@@ -10,10 +10,11 @@ from itertools import chain, product
 from pathlib import Path
 
 from engine.cells import lineage
-from engine.choices import parse_name
-from engine.config import BenchError, Overrides
+from engine.choices import Settings, choose, parse_name, tuned_keys
+from engine.config import BenchError, Overrides, suggestion
 from engine.plan import RECIPES, Plan, Request
-from engine.registry import Plugin, match, scan
+from engine.records import Labels
+from engine.registry import Plugin, locate, match, scan
 from engine.selection import build_all, join
 from engine.stages import Stage
 from engine.store import RunStore
@@ -98,6 +99,28 @@ def find(asked: Sequence[str]) -> list[Ablation]:
     return list({table.name: table for table in [*found, *([_grid(grids)] if grids else [])]}.values())
 
 
+def row(name: str) -> tuple[Ablation, Variant]:
+    """A declared row by its name ``METHOD.TABLE/ROW``, with its table.
+
+    Raises:
+        BenchError: there is none.
+    """
+    asked, _, wanted = name.partition("/")
+    (table,) = find([asked])
+    for variant in table.variants:
+        if variant.name == wanted:
+            return table, variant
+    raise BenchError(f"{table.name} has no row {wanted!r}.{suggestion(wanted, [one.name for one in table.variants])}")
+
+
+def label(name: str, labels: Labels) -> str:
+    """What records with these labels call the method of a declared row, if nothing else was changed."""
+    table, variant = row(name)
+    tuned = tuned_keys(labels.budget, labels.source or f"{labels.dataset}/{labels.split}")
+    settings = Settings(variant.recipe or labels.recipe, labels.budget, tuned, variant.overrides)
+    return choose(locate("methods", table.plugin), "", settings).label
+
+
 def plan(
     tables: Sequence[Ablation],
     wanted: Request,
@@ -120,7 +143,7 @@ def plan(
         BenchError: see :func:`engine.plan.build`.
     """
     asked = [(table, variant) for table in tables for variant in _with_full(table)]
-    plans = build_all([_request(table, variant, wanted) for table, variant in asked], data, store, gpu, tell)
+    plans = build_all([request(table, variant, wanted) for table, variant in asked], data, store, gpu, tell)
     keys = {
         (table.name, variant.name): frozenset(job.stage.key for job in each.jobs if _belongs(job.stage, table))
         for (table, variant), each in zip(asked, plans, strict=True)
@@ -238,7 +261,8 @@ def _changes_nothing(variant: Variant, recipe: str) -> bool:
     return not variant.changes or variant == Variant(variant.name, recipe=recipe)
 
 
-def _request(table: Ablation, variant: Variant, wanted: Request) -> Request:
+def request(table: Ablation, variant: Variant, wanted: Request) -> Request:
+    """What a row asks for where ``wanted`` is what all rows have in common."""
     protocols = {parse_name("protocols", name)[0].name for name in wanted.protocols} if variant.protocols else set()
     overrides = {**variant.overrides, **dict.fromkeys(protocols, variant.protocols)}
     return replace(wanted, methods=(table.method,), overrides=overrides, recipe=variant.recipe or wanted.recipe)

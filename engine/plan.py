@@ -143,7 +143,9 @@ def build(
         )
     )
     evaluators, fusions = _sorted_protocols(request, notes)
-    names = sets.encoders or [plugin.load().default_encoder for plugin, _ in methods if plugin.name not in REFERENCES]
+    names = sets.encoders or [
+        plugin.load().usual_encoder(preset) for plugin, preset in methods if plugin.name not in REFERENCES
+    ]
     chosen = list(dict.fromkeys(locate("encoders", name) for name in names)) or [
         locate("encoders", Method.default_encoder)
     ]
@@ -193,7 +195,7 @@ def build(
                 for (method, method_preset), (protocol, preset) in product(methods, evaluators):
                     if method.load().encoder_name and encoder is not chosen[0]:
                         continue  # it always uses the same one
-                    if not sets.encoders and encoder.name not in _usual_encoders(method, chosen):
+                    if not (sets.encoders or _is_usual(encoder, method, method_preset)):
                         continue
                     for place in where[protocol]:
                         there = replace(settings, tuned=tuned_keys(budget, place.data.name, encoder.name))
@@ -258,9 +260,9 @@ def _jobs(stages: Iterable[Stage], reasons: Mapping[str, str], store: RunStore) 
     return kept[::-1]
 
 
-def _usual_encoders(method: Plugin, chosen: Sequence[Plugin]) -> list[str]:
-    """Encoders that a method is run with where the user names none: its own, reference rows with all that others use."""
-    return [plugin.name for plugin in chosen] if method.name in REFERENCES else [method.load().default_encoder]
+def _is_usual(encoder: Plugin, method: Plugin, preset: str) -> bool:
+    """Whether a method is run with an encoder where the user names none: its own, reference rows with all that others use."""
+    return method.name in REFERENCES or encoder.name == method.load().usual_encoder(preset)
 
 
 def _default_budget(split: Split, gpu: bool, notes: dict[str, None]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.cells import SCRATCH, SUPERVISED, encoder_of
+from engine.choices import parse_name, parse_sets, preset_tables
 from engine.config import BenchError
 from engine.data import Splits, open_dataset
 from engine.plan import Job, Plan, Request, build
-from engine.records import Labels
-from engine.registry import Kind, scan
+from engine.registry import Kind, locate, scan
 from engine.stages import Stage
 from engine.store import RunStore
 
@@ -22,14 +23,24 @@ def lacks(kind: Kind, name: str) -> str:
         return (
             "the suite does not have this method" if kind == "methods" else f"the suite has no {kind[:-1]} {base} yet"
         )
-    has = not preset or set(preset.split(":")) <= plugins[base].load().presets.keys()
-    return "" if has else f"{kind[:-1]} {base} has no preset {preset}"
+    try:
+        preset_tables(plugins[base], preset, getattr(plugins[base].load(), "presets", {}))
+    except BenchError:
+        return f"{kind[:-1]} {base} has no preset {preset}"
+    return ""
+
+
+def encoders(method: str, sets: Sequence[str]) -> tuple[str, ...]:
+    """Names of the encoders that a method, or training from scratch, is run with under ``--set`` options."""
+    plugin, preset = parse_name("methods", SCRATCH if method == SUPERVISED else method)
+    chosen = parse_sets(sets).encoders or (plugin.load().usual_encoder(preset),)
+    return tuple(dict.fromkeys(encoder_of(plugin, locate("encoders", name)).name for name in chosen))
 
 
 def lacks_data(asked: str, data: Path) -> str:
     """Why a dataset cannot be used, "" if it can; reads and prepares nothing."""
     name = asked.partition("/")[0]
-    if name.isidentifier() and (reason := lacks("datasets", name)):
+    if ".py" not in asked and name.isidentifier() and (reason := lacks("datasets", name)):
         return reason
     try:
         dataset, _ = open_dataset(asked, data)
@@ -51,30 +62,6 @@ def place(asked: str, data: Path) -> str:
     """
     dataset, split = open_dataset(asked, data)
     return Splits(data)(asked).name if split == "auto" else f"{dataset.name}/{split}"
-
-
-def select(
-    requests: Sequence[Request],
-    shown: Callable[[Labels], bool],
-    data: Path,
-    store: RunStore,
-    gpu: bool = False,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Plan:
-    """Build every request, and keep the evaluations and fusions that are shown, and what they need.
-
-    Args:
-        requests: at least one; they share the frames per clip.
-        shown: whether a stage with these labels is.
-        data: folder of prepared data.
-        store: where results are.
-        gpu: see :func:`engine.plan.build`.
-        tell: see :func:`engine.plan.build`.
-
-    Raises:
-        BenchError: see :func:`engine.plan.build`.
-    """
-    return join(build_all(requests, data, store, gpu, tell), lambda stage: shown(stage.labels))
 
 
 def build_all(

@@ -53,7 +53,8 @@ def description(name: str) -> RenderableType:
     if fixed := getattr(cls, "encoder_name", None):
         facts += [f"encoder: always {fixed}"]
     elif usual := getattr(cls, "default_encoder", None):
-        facts += [f"encoder: {usual}, if --set encoder=NAME does not name another"]
+        others = "".join(f", {name} for {plugin.name}:{preset}" for preset, name in cls.preset_encoders.items())
+        facts += [f"encoder: {usual}{others}, if --set encoder=NAME does not name another"]
     parts: list[RenderableType] = [head, *(Text(fact, style="dim") for fact in facts)]
     if text := inspect.getdoc(cls):
         parts += [Text(), Text(text)]

@@ -14,7 +14,8 @@ from leaderboard.paper_tables import SUPERVISED, TABLES, Column, PaperTable, Row
 from leaderboard.published import Number, by_evidence
 from leaderboard.tables import REFERENCES
 
-_SHOWN = ("raw", "random", SUPERVISED)
+RAW = "raw"
+_SHOWN = (RAW, "random", SUPERVISED)
 """Reference rows that a paper's table is read against."""
 
 
@@ -25,21 +26,30 @@ class Suite:
     Attributes:
         lacks_method: why it does not have a method, ``name`` or ``name:preset``; "" if it does.
         lacks_protocol: the same of a protocol.
+        encoders: those that a method, or ``supervised``, is run with.
+        called: what records with certain labels call the method of a row of an ablation.
         lacks_data: why a place (``dataset/split``) cannot be used, by place.
     """
 
     lacks_method: Callable[[str], str]
     lacks_protocol: Callable[[str], str]
+    encoders: Callable[[str], Collection[str]]
+    called: Callable[[str, Labels], str]
     lacks_data: Mapping[str, str] = field(default_factory=dict)
 
+    def lacks(self, row: Row) -> str:
+        """Why it does not have the method of a row; "" if it does."""
+        return "" if row.suite == SUPERVISED else self.lacks_method(row.suite)
 
-NOTHING = Suite(lambda name: "not looked up", lambda name: "not looked up")
+
+NOTHING = Suite(lambda name: "not looked up", lambda name: "not looked up", lambda name: (), lambda name, labels: "")
 """A suite of which nothing is known."""
 
 
 def obstacle(table: PaperTable, suite: Suite) -> str:
     """Why nothing of a table can be run."""
-    reasons = dict.fromkeys(spot.missing(suite) for spot in spots(table) if not suite.lacks_method(spot.row.suite))
+    own = [spot for spot in spots(table) if spot.row.suite != SUPERVISED and not suite.lacks(spot.row)]
+    reasons = dict.fromkeys(spot.missing(suite) for spot in own)
     return "; ".join(reasons) or "the suite has none of its methods yet"
 
 
@@ -137,21 +147,24 @@ class Spot:
     def protocol(self) -> str:
         """The suite's protocol for it."""
         printed = self.row.protocol or self.column.protocol
-        return {SUPERVISED: "finetune"}.get(printed) or self.table.measured.get(printed, printed)
+        own = self.row.measured or {SUPERVISED: "finetune"}.get(printed)
+        return own or self.table.measured.get(printed, printed)
 
-    def shows(self, labels: Labels) -> bool:
-        """Whether records with these labels belong here, whatever the method."""
-        place, source = f"{labels.dataset}/{labels.split}", labels.source
-        column, stream = self.column, self.row.measured_stream
-        wanted = column.place, column.source, stream, self.protocol
-        return (place, source, labels.stream, labels.protocol) == wanted
+    def shows(self, labels: Labels, suite: Suite) -> bool:
+        """Whether records with these labels belong here, with any changes by ``--set``."""
+        names = labels.method, labels.encoder, labels.protocol
+        method, encoder, protocol = (name.partition("[")[0] for name in names)
+        row, column, place = self.row, self.column, f"{labels.dataset}/{labels.split}"
+        wanted = row.suite, row.measured_stream, self.protocol, column.place, column.source
+        if (method, labels.stream, protocol, place, labels.source) != wanted:
+            return False
+        return encoder in ([row.encoder] if row.encoder else suite.encoders(row.suite))
 
     def missing(self, suite: Suite) -> str:
         """Why the suite cannot fill it in, "" if it can."""
-        method = "" if self.row.suite == SUPERVISED else suite.lacks_method(self.row.suite)
         places = filter(None, (self.column.source, self.column.place))
         data = (suite.lacks_data.get(place, "") for place in places)
-        return method or suite.lacks_protocol(self.protocol) or next(filter(None, data), "")
+        return suite.lacks(self.row) or suite.lacks_protocol(self.protocol) or next(filter(None, data), "")
 
 
 def spots(table: PaperTable) -> list[Spot]:
@@ -159,37 +172,68 @@ def spots(table: PaperTable) -> list[Spot]:
     return [Spot(table, row, column) for row in table.rows for column in table.columns]
 
 
-def requests(table: PaperTable, suite: Suite, asked: Mapping[str, str]) -> list[dict[str, tuple[str, ...]]]:
-    """What to ask the engine for so that every cell that can be filled in is: keywords of ``engine.plan.Request``.
+def references(table: PaperTable, suite: Suite) -> list[Row]:
+    """The reference rows that a table is read against: for every stream and, but for raw coordinates, every encoder in it."""
+    measured = [(row, encoder) for row in table.rows if not suite.lacks(row) for encoder in suite.encoders(row.suite)]
+    streams = dict.fromkeys(row.measured_stream for row, _ in measured)
+    encoders = {encoder for _, encoder in measured}
+    named = {(row.suite, row.measured_stream, encoder) for row, encoder in measured}
+    found: dict[str, Row] = {}
+    for stream in streams:
+        for name in _SHOWN:
+            for row, encoder in measured:
+                own = "" if name == RAW else encoder
+                if row.measured_stream == stream and (name, stream, own) not in named:
+                    parts = [REFERENCES[name], own * (len(encoders) > 1), stream * (len(streams) > 1)]
+                    title = ", ".join(filter(None, parts))
+                    found.setdefault(title, Row(title, stream=stream, plugin=name, measured=row.measured, encoder=own))
+    return list(found.values())
 
-    Requests are crossed out to all combinations of their parts; :func:`belongs` tells which of them the table shows.
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request to the engine.
+
+    Attributes:
+        ablation: the row of an ablation that it is about; "": rows without settings of their own.
+        parts: keywords of ``engine.plan.Request``.
+    """
+
+    ablation: str
+    parts: Mapping[str, tuple[str, ...]]
+
+
+def requests(table: PaperTable, suite: Suite, asked: Mapping[str, str]) -> list[Wanted]:
+    """What to ask the engine for so that every cell that can be filled in is.
+
+    Requests are crossed out to all combinations of their parts; :func:`rows_of` tells which of them the table shows.
 
     Args:
         table: any.
         suite: what there is.
         asked: a place as one would type it after ``--datasets``, where that differs.
     """
-    groups: dict[str, list[Spot]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Spot]] = defaultdict(list)
     for spot in spots(table):
         if not spot.missing(suite):
-            groups[spot.column.source].append(spot)
+            groups[spot.column.source, spot.row.ablation].append(spot)
     found = []
-    for source, members in groups.items():
+    for (source, ablation), members in groups.items():
         places = tuple(dict.fromkeys(asked.get(s.column.place, s.column.place) for s in members))
-        request = {
+        parts = {
             "methods": tuple(dict.fromkeys(s.row.suite for s in members if s.row.suite != SUPERVISED)) or ("random",),
             "protocols": tuple(dict.fromkeys(s.protocol for s in members)),
             "datasets": (asked.get(source, source),) if source else places,
             "streams": tuple(dict.fromkeys(stream for s in members for stream in s.row.measured_stream.split("+"))),
         }
-        found.append(request | ({"targets": places} if source else {}))
+        found.append(Wanted(ablation, parts | ({"targets": places} if source else {})))
     return found
 
 
-def belongs(table: PaperTable, labels: Labels) -> bool:
-    """Whether a record with these labels is shown in the table, with any changes by ``--set``, as a row or a reference."""
-    plain = labels.model_copy(update={"method": _plain(labels.method), "protocol": _plain(labels.protocol)})
-    return any(spot.shows(plain) and plain.method in (spot.row.suite, *_SHOWN) for spot in spots(table))
+def rows_of(table: PaperTable, ablation: str, labels: Labels, suite: Suite) -> list[Row]:
+    """The rows, references included, that show a record with these labels, which ``ablation`` has asked for."""
+    rows = [*references(table, suite), *(row for row in table.rows if row.ablation == ablation)]
+    return [row for row in rows if any(Spot(table, row, column).shows(labels, suite) for column in table.columns)]
 
 
 @dataclass(frozen=True)
@@ -237,7 +281,7 @@ def fill(
     suite: Suite,
     recipe: str,
     budget: str = "",
-    keys: Collection[str] | None = None,
+    keys: Mapping[Row, Collection[str]] | None = None,
 ) -> FilledTable:
     """Look up every cell of a table.
 
@@ -248,35 +292,40 @@ def fill(
         suite: what there is, for the reasons.
         recipe: of measured numbers.
         budget: of measured numbers; "": ``full`` if any of this table is, else ``quick``.
-        keys: of the runs that are meant, with all seeds of them; ``None``: those without changes by ``--set``.
+        keys: of the runs that are meant by a row, with all seeds of them; ``None``: those without changes by ``--set``.
     """
-    meant = [
-        cell
+    places = {column.place for column in table.columns}
+    known = [
+        (_labels(cell), cell)
         for cell in cells
-        if ("[" not in cell.method + cell.protocol if keys is None else any(run.stage.key in keys for run in cell.runs))
+        if cell.bench.recipe == recipe and f"{cell.bench.dataset}/{cell.bench.split}" in places
     ]
-    known = [(_labels(cell), cell) for cell in meant if cell.bench.recipe == recipe]
-    mine = [(labels, cell) for labels, cell in known if belongs(table, labels)]
-    budget = budget or ("full" if any(labels.budget == "full" for labels, _ in mine) else "quick")
-    there = [(labels, cell) for labels, cell in mine if labels.budget == budget]
 
-    def line(row: Row) -> tuple[Filled, ...]:
-        return tuple(_filled(Spot(table, row, column), there, numbers, suite) for column in table.columns)
+    def measured(spot: Spot) -> list[Cell]:
+        return [cell for labels, cell in known if spot.shows(labels, suite) and is_meant(spot.row, labels, cell)]
 
-    streams = dict.fromkeys(row.measured_stream for row in table.rows)
-    named = {(row.suite, row.measured_stream) for row in table.rows}
-    references = [
-        line(Row(REFERENCES[name] + (f", {stream}" if len(streams) > 1 else ""), plugin=name, stream=stream))
-        for stream in streams
-        for name in _SHOWN
-        if (name, stream) not in named
+    def is_meant(row: Row, labels: Labels, cell: Cell) -> bool:
+        if keys is not None:
+            return any(run.stage.key in keys.get(row, ()) for run in cell.runs)
+        name = suite.called(row.ablation, labels) if row.ablation else row.suite
+        return labels.method == name and "[" not in labels.protocol + labels.encoder
+
+    first = references(table, suite)
+    found = [
+        [(spot, measured(spot)) for spot in (Spot(table, row, column) for column in table.columns)]
+        for row in (*first, *table.rows)
     ]
-    kept = tuple(row for row in references if any(filled.summary for filled in row))
-    return FilledTable(table, kept, tuple(map(line, table.rows)), recipe, budget)
+    budgets = {cell.bench.budget for line in found for _, there in line for cell in there}
+    budget = budget or ("full" if "full" in budgets else "quick")
+    lines = [
+        tuple(_filled(spot, [c for c in there if c.bench.budget == budget], numbers, suite) for spot, there in line)
+        for line in found
+    ]
+    kept = tuple(line for line in lines[: len(first)] if any(one.summary for one in line))
+    return FilledTable(table, kept, tuple(lines[len(first) :]), recipe, budget)
 
 
-def _filled(spot: Spot, cells: Sequence[tuple[Labels, Cell]], numbers: Sequence[Number], suite: Suite) -> Filled:
-    found = [cell for labels, cell in cells if labels.method == spot.row.suite and spot.shows(labels)]
+def _filled(spot: Spot, found: Sequence[Cell], numbers: Sequence[Number], suite: Suite) -> Filled:
     number = _printed(spot, numbers)
     if len(found) > 1:
         return Filled(spot, number, None, "measured with several versions, settings or encoders: see the leaderboard")
@@ -290,13 +339,13 @@ def _filled(spot: Spot, cells: Sequence[tuple[Labels, Cell]], numbers: Sequence[
 
 def _labels(cell: Cell) -> Labels:
     """A cell's names as labels, without what tells experiments of one name apart."""
-    names = {"method": _plain(cell.method), "protocol": _plain(cell.protocol), "encoder": cell.encoder}
+    names = {"method": _unmarked(cell.method), "protocol": _unmarked(cell.protocol), "encoder": cell.encoder}
     return Labels(**vars(cell.bench), **names, seed=0)
 
 
-def _plain(name: str) -> str:
-    """A name without changes by ``--set`` and what tells experiments of one name apart (``knn v2 #07c1``, ``aimclr #1f2e``)."""
-    return re.sub(r"( v\d+)? #[0-9a-f]{4}$", "", name.partition("[")[0])
+def _unmarked(name: str) -> str:
+    """A name without what tells experiments of one name apart (``knn v2 #07c1``, ``aimclr #1f2e``)."""
+    return re.sub(r"( v\d+)? #[0-9a-f]{4}$", "", name)
 
 
 def _printed(spot: Spot, numbers: Sequence[Number]) -> Number | None:

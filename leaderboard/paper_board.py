@@ -155,7 +155,8 @@ def _note(filled: FilledTable, letters: dict[str, str]) -> str:
     parts = [table.note] if table.note else []
     if any(column.substitute for column in table.columns):
         parts.append("Data that stand in for the paper's show nothing reported: there it is the table's form only.")
-    own = {one.spot.protocol for line in filled.rows for one in line} & set(table.measured.values())
+    named = {*table.measured.values(), *(row.measured for row in table.rows)}
+    own = {one.spot.protocol for line in filled.rows for one in line} & named
     parts += [f"Measured by {', '.join(sorted(own))}."] if own else []
     parts += [f"({letter}) {one_line(reason)}." for reason, letter in letters.items()]
     for one in chain.from_iterable(filled.rows):

@@ -20,6 +20,9 @@ class Row:
         variant: which of a method's published numbers are meant, see ``leaderboard.published.Number``.
         plugin: the suite's method, with preset; "" if that is ``method`` in lower case.
         protocol: of its published numbers where it is not the column's, e.g. ``supervised``.
+        measured: the suite's protocol for it where that is not the table's.
+        ablation: the row of a declared ablation that it is, ``METHOD.TABLE/ROW``.
+        encoder: of a reference row; "": the one that its method is run with.
     """
 
     name: str
@@ -28,6 +31,9 @@ class Row:
     variant: str = ""
     plugin: str = ""
     protocol: str = ""
+    measured: str = ""
+    ablation: str = ""
+    encoder: str = ""
 
     @property
     def published(self) -> str:
@@ -130,11 +136,17 @@ _FINETUNE = (
 _BY_SUBJECT = (*_splits("ntu60", "xsub", "xview"), *_splits("ntu120", "xsub", "xset"))
 _ACTCLR = {"linear": "linear:actclr", "knn:unspecified": "knn"}
 _AIMCLR = {"linear": "linear:aimclr", "knn:unspecified": "knn"}
+_NO_STEP = "two branches, the strong one without a step between"
 _EQUAL = "The suite adds streams up with equal weights; papers weigh them, some by data set."
 
 
 def _st_gcn(name: str, stream: str = "joint") -> Row:
     return Row(name, "ST-GCN", stream, plugin=SUPERVISED, protocol=SUPERVISED)
+
+
+def _hiclr_transformer(protocol: str) -> Row:
+    measured = f"{protocol}:hiclr-transformer"
+    return Row("HiCLR, transformer", "HiCLR-Transformer", "", plugin="hiclr:transformer", measured=measured)
 
 
 def _actclr_rows(*earlier: str) -> tuple[Row, ...]:
@@ -210,7 +222,8 @@ _ALL = (
         tuple(_transfer(name, split) for split in ("xview", "xsub") for name in ("pku_mmd1", "pku_mmd2")),
         "ActCLR CVPR23",
         "Table 5",
-        note=f"That the source has the target's split is assumed (actclr.md 12.1). {_EQUAL}",
+        {"transfer:linear": "transfer:linear:actclr"},
+        f"That the source has the target's split is assumed (actclr.md 12.1). {_EQUAL}",
     ),
     PaperTable(
         "actclr.t6",
@@ -228,7 +241,7 @@ _ALL = (
             *(Row(name) for name in ("LongT GAN", "MS2L", "P&C", "AS-CAL", "ISC", "SeBiReNet")),
             *_three("CrosSCLR", "AimCLR", "Colorization", "HiCLR"),
             *(Row(name) for name in ("H-Transformer", "GL-Transformer")),
-            Row("HiCLR, transformer", "HiCLR-Transformer", "", plugin="hiclr-transformer"),
+            _hiclr_transformer("linear"),
         ),
         _BY_SUBJECT,
         "HiCLR arXiv 2211.13466",
@@ -242,7 +255,7 @@ _ALL = (
         (
             *_three("CrosSCLR", "AimCLR", "HiCLR"),
             Row("Hi-TRS", stream="three streams"),
-            Row("HiCLR, transformer", "HiCLR-Transformer", "", plugin="hiclr-transformer"),
+            _hiclr_transformer("finetune"),
         ),
         (
             *_splits("ntu60", "xsub", "xview", protocol="finetune"),
@@ -250,7 +263,8 @@ _ALL = (
         ),
         "HiCLR arXiv 2211.13466",
         "Table 2",
-        note=_EQUAL,
+        {"finetune": "finetune:hiclr"},
+        _EQUAL,
     ),
     PaperTable(
         "hiclr.released",
@@ -265,24 +279,33 @@ _ALL = (
     PaperTable(
         "hiclr.strong",
         "HiCLR: strong augmentations, hierarchical and direct, linear evaluation on NTU-60",
-        tuple(
-            Row(name, "HiCLR", "", variant, plugin)
-            for name, variant, plugin in (
-                ("k=1 BA", "k=1, BA", ""),
-                ("k=2 BA|NA", "k=2, BA,NA", ""),
-                ("k=3 BA|NA|Mask", "k=3, BA,NA,Mask", "hiclr"),
-                ("k=3 BA|NA|AdaIN", "k=3, BA,NA,AdaIN", "hiclr:adain"),
-                ("k=3 BA|NA|DAE", "k=3, BA,NA,Drop/Add Edges", "hiclr:dae"),
-                ("k=4 BA|NA|DAE|Mask", "k=4, BA,NA,Drop/Add Edges,Mask", ""),
-                ("k=4 BA|NA|DAE|AdaIN", "k=4, BA,NA,Drop/Add Edges,AdaIN", ""),
-                ("two branches, no step between", "two branches, the strong one without a step between", ""),
-                ("strong used directly", "strong augmentation used directly", ""),
-            )
+        (
+            *(
+                Row(name, "HiCLR", "", variant, ablation=f"hiclr.arrangement/{variant}")
+                for name, variant in (
+                    ("k=1 BA", "k=1, BA"),
+                    ("k=2 BA|NA", "k=2, BA,NA"),
+                    ("k=3 BA|NA|Mask", "k=3, BA,NA,Mask"),
+                    ("k=3 BA|NA|AdaIN", "k=3, BA,NA,AdaIN"),
+                    ("k=3 BA|NA|DAE", "k=3, BA,NA,Drop/Add Edges"),
+                    ("k=4 BA|NA|DAE|Mask", "k=4, BA,NA,Drop/Add Edges,Mask"),
+                    ("k=4 BA|NA|DAE|AdaIN", "k=4, BA,NA,Drop/Add Edges,AdaIN"),
+                )
+            ),
+            Row("two branches, no step between", "HiCLR", "", _NO_STEP, ablation=f"hiclr.strong/{_NO_STEP}"),
+            Row(
+                "strong used directly",
+                "HiCLR",
+                "",
+                "strong augmentation used directly",
+                ablation="hiclr.strong/Mask directly",
+            ),
         ),
         (Column("NTU-60", "ntu60", ""),),
         measured=_AIMCLR,
         note="The slides print neither stream nor split; 68.3 is SkeletonCLR's number on joint, xsub, so this is what is "
-        "measured. The last two rows come from a third party's note.",
+        "measured. The last two rows come from a third party's note, which does not say which augmentation was used directly: "
+        "measured is the mask.",
     ),
     PaperTable(
         "igm.t1",
@@ -302,12 +325,12 @@ _ALL = (
         "igm.knn",
         "IGM: idempotency by KNN, as somebody's notes on the paper have it",
         tuple(
-            Row(name, "IGM", "joint", variant, plugin)
-            for name, variant, plugin in (
-                ("without idempotency", "w/o L_ide", "igm:none"),
-                ("features", "L_ide_feat", "igm:feat"),
-                ("distribution", "L_ide_dist", "igm:dist"),
-                ("both", "full", "igm"),
+            Row(name, "IGM", variant=variant, ablation=f"igm.idempotency/{variant}")
+            for name, variant in (
+                ("without idempotency", "w/o L_ide"),
+                ("features", "L_ide_feat"),
+                ("distribution", "L_ide_dist"),
+                ("both", "full"),
             )
         ),
         _splits("ntu60", "xview", "xsub", protocol="knn:unspecified"),
@@ -344,7 +367,9 @@ _ALL = (
             *_three("CrosSCLR", "AimCLR"),
         ),
         _FINETUNE,
-        note=f"As later papers quote them. {_EQUAL}",
+        measured={"finetune": "finetune:aimclr"},
+        note=f"As later papers quote them. From scratch is trained by finetune, as statistics of BatchNorm that are kept "
+        f"need a pre-training. {_EQUAL}",
     ),
     PaperTable(
         "aimclr.semi",

@@ -40,6 +40,10 @@ class MiningConfig(Config):
     )
 
 
+# With the default start, so that it is the same run whatever --set says about when to mine.
+_WITHOUT_NNM = {"nnm.on": False, "nnm.start_epoch": MiningConfig().start_epoch}
+
+
 class AimCLRConfig(MomentumMethodConfig):
     """AimCLR's settings."""
 
@@ -78,11 +82,11 @@ class AimCLR(SkeletonCLR):
         "components": {
             "without EADM": {"eadm.on": False},
             "without D3M": {"d3m": False},
-            "without NNM": {"nnm.on": False},
+            "without NNM": _WITHOUT_NNM,
             "without EADM, D3M": {"eadm.on": False, "d3m": False},
-            "without EADM, NNM": {"eadm.on": False, "nnm.on": False},
+            "without EADM, NNM": {"eadm.on": False, **_WITHOUT_NNM},
             # Without D3M and NNM nothing reads what EADM leaves.
-            "without all three": {"eadm.on": False, "d3m": False, "nnm.on": False},
+            "without all three": {"eadm.on": False, "d3m": False, **_WITHOUT_NNM},
         }
     }
 

@@ -84,6 +84,7 @@ class Method(nn.Module, ABC):
         init_from: method whose finished run (same dataset, stream, seed) this one starts from.
         encoder_name: encoder that this method always uses; ``None`` leaves the choice to the user.
         default_encoder: encoder of its paper, taken where the user chooses none.
+        preset_encoders: the same of presets that are about another one.
         all_streams: one run trains encoders for all streams: its views stay joint clips, which it converts itself, and
             ``encoder`` is the one of ``context.stream``.
         imports: starts from weights that ``import-weights`` kept; ``name:preset`` says which.
@@ -102,6 +103,7 @@ class Method(nn.Module, ABC):
     init_from: ClassVar[str | None] = None
     encoder_name: ClassVar[str | None] = None
     default_encoder: ClassVar[str] = "stgcn"
+    preset_encoders: ClassVar[Mapping[str, str]] = {}
     all_streams: ClassVar[bool] = False
     imports: ClassVar[bool] = False
     cost: ClassVar[float] = 0.0
@@ -110,6 +112,11 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.context = context
+
+    @classmethod
+    def usual_encoder(cls, preset: str = "") -> str:
+        """The encoder that it is run with, as a preset or as it is, where the user chooses none."""
+        return cls.preset_encoders.get(preset, cls.default_encoder)
 
     @classmethod
     def supports(cls, config: MethodConfig, encoder: type[Encoder]) -> str | None:

@@ -107,6 +107,7 @@ class HiCLR(SkeletonCLR):
         # Released settings for DSTA; its mask hides 0.1 there, and 0.2 in some of the authors' runs (hiclr.md 1.4a, 4.1).
         "transformer": {"train.weight_decay": 5e-4},
     }
+    preset_encoders = {"transformer": "dsta"}
     ablations = {
         "arrangement": {
             "k=1, BA": {**_arrangement(weights=()), "nnm.on": False},
@@ -155,7 +156,8 @@ class HiCLR(SkeletonCLR):
         "nnm": {
             "neighbours of all branches": {},
             "of the first branch": {"nnm.union": "branch0"},
-            "without NNM": {"nnm.on": False},
+            # With the default start, so that it is the same run whatever --set says about when to mine.
+            "without NNM": {"nnm.on": False, "nnm.start_epoch": HierarchicalMiningConfig().start_epoch},
         },
     }  # fmt: skip
 

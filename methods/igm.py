@@ -27,6 +27,13 @@ from methods.idempotency import (
 )
 from methods.macdiff import PUBLISHED, QUICK, Generation, MacDiff, MacDiffConfig
 
+_CONSTRAINTS = {
+    "w/o L_ide": {"idempotency.feature": 0.0, "idempotency.distribution": 0.0},
+    "L_ide_feat": {"idempotency.distribution": 0.0},
+    "L_ide_dist": {"idempotency.feature": 0.0},
+    "full": {},
+}
+
 
 class IGMConfig(MacDiffConfig):
     """IGM's settings: those of masked diffusion, the adapter, and idempotency."""
@@ -80,12 +87,16 @@ class IGM(MacDiff):
         }
     }
     ablations = {
-        "idempotency": {
-            "none": {"idempotency.feature": 0.0, "idempotency.distribution": 0.0},
-            "feature": {"idempotency.distribution": 0.0},
-            "distribution": {"idempotency.feature": 0.0},
-            "both": {},
-        }
+        "idempotency": _CONSTRAINTS,
+        "repulsion": {
+            f"{name}, no repulsion": {**changes, "idempotency.repel": False} for name, changes in _CONSTRAINTS.items()
+        },
+        "adapter": {
+            "eta 0": {"adapter.eta": 0.0},
+            "eta 0.5": {},
+            "eta 2": {"adapter.eta": 2.0},
+            "raw similarity": {"adapter.similarity": "raw"},
+        },
     }
 
     def __init__(self, config: IGMConfig, context: Context) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from engine.plan import Plan
     from engine.store import RunStore
     from leaderboard.cells import Cell
-    from leaderboard.paper import Suite
-    from leaderboard.paper_tables import PaperTable
+    from leaderboard.paper import Suite, Wanted
+    from leaderboard.paper_tables import PaperTable, Row
 
 
 @click.command()
@@ -44,12 +46,12 @@ def _table(table: PaperTable, *, only_render: bool, **options: Any) -> int:
     from leaderboard.published import load
 
     found, suite, plan = _plan_of(table, **options)
-    keys: set[str] | None = None
+    keys: dict[Row, set[str]] | None = None
 
     def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
         nonlocal keys
-        made: Plan = plan(store, gpu, tell)
-        keys = {job.stage.key for job in made.jobs}
+        made: Plan
+        made, keys = plan(store, gpu, tell)
         return made
 
     def show(console: Console) -> None:
@@ -77,7 +79,7 @@ def _table_list(**options: Any) -> int:
         try:
             found, suite, make = _plan_of(each, **options)
             todo = (
-                str(len(make(RunStore(options["results"], read_only=True), False, str).todo))
+                str(len(make(RunStore(options["results"], read_only=True), False, str)[0].todo))
                 if make
                 else paper.obstacle(found, suite)
             )
@@ -100,8 +102,9 @@ def _plan_of(
     table: PaperTable, *, datasets: tuple[str, ...], data: Path, **options: Any
 ) -> tuple[PaperTable, Suite, Any]:
     """The table on the data asked for, what the suite has for it, and what plans it, if anything can be run."""
+    from engine import ablation
     from engine.plan import Request
-    from engine.selection import lacks, lacks_data, place, select
+    from engine.selection import build_all, encoders, join, lacks, lacks_data, place
     from leaderboard import paper
 
     if any(one.startswith("frames=") for one in options["sets"]):
@@ -111,12 +114,25 @@ def _plan_of(
     suite = paper.Suite(
         lambda name: lacks("methods", name),
         lambda name: lacks("protocols", name),
+        cache(lambda name: encoders(name, options["sets"])),
+        cache(ablation.label),
         {where: lacks_data(asked.get(where, where), data) for where in places},
     )
     common: dict[str, Any] = {name: options[name] for name in ("seeds", "budget", "recipe", "sets")}
-    wanted = [Request(**(parts | common)) for parts in paper.requests(found, suite, asked)]
+    wanted = paper.requests(found, suite, asked)
 
-    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
-        return select(wanted, lambda labels: paper.belongs(found, labels), data, store, gpu, tell)
+    def request(one: Wanted) -> Request:
+        plain = Request(**{**one.parts, **common})
+        return ablation.request(*ablation.row(one.ablation), plain) if one.ablation else plain
+
+    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> tuple[Plan, dict[Row, set[str]]]:
+        plans = build_all([request(one) for one in wanted], data, store, gpu, tell)
+        keys: dict[Row, set[str]] = defaultdict(set)
+        for one, plan in zip(wanted, plans, strict=True):
+            for job in plan.jobs:
+                for row in paper.rows_of(found, one.ablation, job.stage.labels, suite):
+                    keys[row].add(job.stage.key)
+        shown = frozenset().union(*keys.values())
+        return join(plans, lambda stage: stage.key in shown), keys
 
     return found, suite, make if wanted else None

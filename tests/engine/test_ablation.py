@@ -8,10 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from engine.ablation import FULL, declared, find, plan
+from engine.ablation import FULL, declared, find, label, plan, row
 from engine.config import BenchError, Config, digest, identifying, knob, resolve
 from engine.execute import execute
-from engine.plan import Request
+from engine.plan import Request, build
 from engine.progress import Reporter
 from engine.registry import find as find_class
 from engine.registry import names
@@ -20,10 +20,13 @@ PLUGINS = Path(__file__).parent / "plugins" / "tiny.py"
 TABLES = declared()
 
 
+def wanted(methods: tuple[str, ...] = (), sets: tuple[str, ...] = (), **more) -> Request:
+    sets = (f"encoder={PLUGINS}:TinyEncoder", *sets)
+    return Request(methods, (f"{PLUGINS}:Means",), (f"{PLUGINS}:Tiny",), sets=sets, **more)
+
+
 def planned(world, *asked: str, **more):
-    sets = (f"encoder={PLUGINS}:TinyEncoder", *more.pop("sets", ()))
-    wanted = Request((), (f"{PLUGINS}:Means",), (f"{PLUGINS}:Tiny",), sets=sets, **more)
-    return plan(find(asked), wanted, world.results / "data", world.store)
+    return plan(find(asked), wanted(**more), world.results / "data", world.store)
 
 
 def labels(made) -> list[str]:
@@ -103,6 +106,20 @@ def test_settings_of_the_command_hold_for_all_rows(world) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "full"), [("aimclr.components", FULL), ("hiclr.nnm", "neighbours of all branches")])
+def test_mining_switched_on_for_a_short_run(world, name: str, full: str) -> None:
+    """Where budget ``quick`` mines nothing, the row without is the method as it is there, and no other row is."""
+    method = name.partition(".")[0]
+    settings = (f"{method}.nnm.on=true", f"{method}.nnm.start_epoch=5")
+    _, (table,) = planned(world, name, sets=settings, budget="quick")
+    keys = {variant.name: found for variant, found in table.rows}
+    plain = build(wanted(methods=(method,), budget="quick"), world.results / "data", world.store)
+    usual = {job.stage.key for job in plain.jobs if job.stage.labels.method == method}
+    assert [row for row, found in keys.items() if found <= usual] == ["without NNM"]
+    assert table.rows[table.full][0].name == full
+    assert len(set(keys.values())) == len(keys)
+
+
 def test_recipes_are_rows(world) -> None:
     for recipe, full in (("paper", 0), ("released", 1)):
         made, (table,) = planned(world, f"{PLUGINS}:TinyCLR.recipe", recipe=recipe)
@@ -166,3 +183,15 @@ def test_keys_from_before_late_settings_hold() -> None:
     """The linear protocol as it was when the first records were made."""
     assert "features" not in identifying(find_class("protocols", "linear").Config())
     assert "features" in identifying(resolve(find_class("protocols", "linear").Config, {"features.space": "actionlet"}))
+
+
+def test_a_row_by_its_name(world) -> None:
+    """What its label is worked out to be is what its records are called, under every budget."""
+    with pytest.raises(BenchError, match=r"hiclr\.arrangement has no row 'k=1'\. Did you mean 'k=1, BA'"):
+        row("hiclr.arrangement/k=1")
+    for budget in ("quick", "full"):
+        made, (table,) = planned(world, "hiclr.arrangement", budget=budget)
+        stages = {job.stage.key: job.stage for job in made.jobs}
+        for variant, (key,) in table.rows:
+            assert row(f"hiclr.arrangement/{variant.name}") == (table.ablation, variant)
+            assert label(f"hiclr.arrangement/{variant.name}", stages[key].labels) == stages[key].labels.method

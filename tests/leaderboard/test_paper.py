@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,15 +13,18 @@ from engine.config import BenchError
 from leaderboard import paper, paper_board, render
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
-from leaderboard.paper import FilledTable, Suite, belongs, choose, fill, find, obstacle, on, requests
+from leaderboard.paper import FilledTable, Suite, choose, fill, find, obstacle, on, references, requests, rows_of
 from leaderboard.paper_tables import TABLES
 from leaderboard.published import Number, load
 
 METHODS = {"aimclr", "actclr", "hiclr", "hiclr:adain", "skeletonclr", "random"}
 PROTOCOLS = {"knn", "linear", "linear:actclr", "linear:aimclr", "finetune", "semi", "semi:1"}
+OF_THEIR_OWN = {"raw": "coordinates", "cmd": "bigru"}
 SUITE = Suite(
     lambda name: "" if name in METHODS else "no such method",
     lambda name: "" if name in PROTOCOLS else f"no protocol {name}",
+    lambda name: (OF_THEIR_OWN.get(name, "stgcn"),),
+    lambda name, labels: f"hiclr[{name},{labels.budget}]" if name.startswith("hiclr.strong/") else "hiclr",
 )
 
 
@@ -29,10 +33,10 @@ def numbers() -> tuple[Number, ...]:
     return load()
 
 
-def ntu(fake, method: str, accuracy: float, protocol: str = "linear:actclr", **more) -> None:
-    fake.evaluate(
-        method, protocol, accuracy=accuracy, **({"dataset": "ntu60", "split": "xview", "budget": "full"} | more)
-    )
+def ntu(fake, method: str, accuracy: float, protocol: str = "linear:actclr", **more) -> str:
+    """The key of an evaluation that it leaves."""
+    where = {"dataset": "ntu60", "split": "xview", "budget": "full"} | more
+    return fake.evaluate(method, protocol, accuracy=accuracy, **where).name
 
 
 def filled(fake, numbers, name: str = "actclr.t2", suite: Suite = SUITE, **more) -> FilledTable:
@@ -107,7 +111,7 @@ def test_streams_are_ranked_apart(fake, numbers) -> None:
 def test_a_missing_number_says_why(fake, numbers) -> None:
     ntu(fake, "aimclr", 0.8)
     ntu(fake, "aimclr", 0.8, split="xsub", failure="out of memory")
-    suite = Suite(SUITE.lacks_method, SUITE.lacks_protocol, {"ntu60/xsub": "ntu60 is not prepared"})
+    suite = replace(SUITE, lacks_data={"ntu60/xsub": "ntu60 is not prepared"})
     table = filled(fake, numbers, suite=suite)
     reasons = {(one.spot.row.name, one.spot.column.split): one.missing for line in table.rows for one in line}
     assert reasons["CPM", "xview"] == "no such method"
@@ -121,7 +125,7 @@ def test_a_missing_number_says_why(fake, numbers) -> None:
 
 
 def test_tables_of_protocols_that_are_not_there_render(fake, numbers) -> None:
-    for name, protocol in (("actclr.t5", "transfer:linear"), ("actclr.t6", "segmentation")):
+    for name, protocol in (("actclr.t5", "transfer:linear:actclr"), ("actclr.t6", "segmentation")):
         table = filled(fake, numbers, name)
         assert requests(table.table, SUITE, {}) == []
         assert f"no protocol {protocol}" in obstacle(table.table, SUITE)
@@ -148,7 +152,8 @@ def test_recipes_budgets_and_protocols_are_not_mixed(fake, numbers) -> None:
     key = next(
         path.parent.name for path in fake.folder.glob("runs/evaluate/*/*/stage.json") if "safp" in path.read_text()
     )
-    assert texts(filled(fake, numbers, keys={key}), "ActCLR")[1] == "40.0"
+    (row,) = (row for row in find("actclr.t2").rows if row.name == "ActCLR")
+    assert texts(filled(fake, numbers, keys={row: {key}}), "ActCLR")[1] == "40.0"
 
 
 def test_two_versions_of_a_number_are_not_chosen_from(fake, numbers) -> None:
@@ -173,26 +178,86 @@ def test_reference_rows_come_first_where_they_were_measured(fake, numbers) -> No
     assert scratch.rows[0].facts[:2] == ("0.83 M", "821,380")
 
 
+def test_every_encoder_of_a_table_has_its_reference_rows(fake, numbers) -> None:
+    suite = replace(SUITE, lacks_method=lambda name: "" if name in {*METHODS, "cmd"} else "no such method")
+    for encoder, accuracy in (("stgcn", 0.4), ("bigru", 0.3), ("dsta", 0.2)):
+        ntu(fake, "random", accuracy, encoder=encoder)
+    ntu(fake, "raw", 0.5, encoder="coordinates")
+    rows = paper_board.board(filled(fake, numbers, suite=suite)).rows
+    assert [(row.name, row.entries[1].text) for row in rows if row.reference] == [
+        ("raw coordinates, joint", "50.0"),
+        ("random encoder, stgcn, joint", "40.0"),
+        ("random encoder, bigru, joint", "30.0"),  # dsta is nobody's here
+    ]
+    own = [row for row in references(find("actclr.t4"), suite) if row.plugin == "supervised"]
+    assert own == []  # the table has it as rows of its own
+
+
+def test_of_several_encoders_a_methods_own_is_shown(fake, numbers) -> None:
+    ntu(fake, "actclr", 0.8)
+    ntu(fake, "actclr", 0.7, encoder="ctrgcn")
+    ntu(fake, "actclr", 0.9, encoder="stgcn[width=32]")
+    assert texts(filled(fake, numbers), "ActCLR")[1] == "80.0"
+    chosen = replace(SUITE, encoders=lambda name: ("ctrgcn",))
+    assert texts(filled(fake, numbers, suite=chosen), "ActCLR")[1] == "70.0"
+    both = filled(fake, numbers, suite=replace(SUITE, encoders=lambda name: ("stgcn", "ctrgcn")))
+    assert texts(both, "ActCLR")[1].startswith("(")
+
+
+def test_a_row_of_an_ablation_shows_its_own_runs(fake, numbers) -> None:
+    """And not those of the method as it is, nor of other settings; in a command's table what the command ran."""
+    direct, step = (row for row in find("hiclr.strong").rows[:-3:-1])
+    on = {"split": "xsub", "protocol": "linear:aimclr"}
+    ntu(fake, "hiclr", 0.8, **on)
+    ntu(fake, f"hiclr[{direct.ablation},full]", 0.5, **on)
+    key = ntu(fake, "hiclr[other=1]", 0.6, **on)
+
+    def shown(**more) -> dict[str, str]:
+        table, _ = choose(find("hiclr.strong"), ("ntu60/xsub",), str)
+        board = paper_board.board(fill(table, aggregate(collect(fake.folder)), numbers, SUITE, "paper", **more))
+        return {row.name: row.entries[-1].text for row in board.rows}
+
+    assert (shown()[direct.name], shown()["k=3 BA|NA|Mask"]) == ("50.0", "80.0")
+    assert shown()[step.name].startswith("(")
+    assert shown(keys={step: {key}})[step.name] == "60.0"
+    assert shown(keys={step: {key}})[direct.name].startswith("(")
+    wanted = requests(find("hiclr.strong"), SUITE, {})
+    assert [one.ablation for one in wanted] == [row.ablation for row in find("hiclr.strong").rows]
+
+
+def test_hiclrs_transformer_has_protocols_of_its_own(fake, numbers) -> None:
+    suite = replace(SUITE, lacks_method=str, encoders=lambda name: ("dsta" if "transformer" in name else "stgcn",))
+    suite = replace(suite, lacks_method=lambda name: "" if name in {*METHODS, "hiclr:transformer"} else "none")
+    on = {"split": "xsub", "encoder": "dsta"}
+    ntu(fake, "hiclr:transformer", 0.8, "linear:hiclr-transformer", **on)
+    ntu(fake, "hiclr:transformer", 0.7, "linear:aimclr", **on)
+    ntu(fake, "random", 0.2, "linear:hiclr-transformer", **on)
+    table = filled(fake, numbers, "hiclr.t1", suite)
+    assert texts(table, "HiCLR, transformer")[1] == "80.0"
+    assert texts(table, "random encoder, dsta, joint")[1] == "20.0"
+    assert "Measured by linear:aimclr, linear:hiclr-transformer." in paper_board.board(table).note
+
+
 def test_what_has_to_run_is_asked_for(fake, numbers) -> None:
     (request,) = requests(find("actclr.t1"), SUITE, {"ntu60/xsub": "form:here#xsub"})
-    assert request == {
+    assert request.parts == {
         "methods": ("aimclr", "actclr"),
         "protocols": ("linear:actclr",),
         "datasets": ("ntu60/xview", "form:here#xsub", "ntu120/xset", "ntu120/xsub"),
         "streams": ("joint", "motion", "bone"),
     }
     (scratch,) = requests(find("actclr.t4"), SUITE, {})
-    assert scratch["methods"] == ("skeletonclr", "aimclr", "actclr")  # from scratch comes with every fine-tuning
+    assert scratch.parts["methods"] == ("skeletonclr", "aimclr", "actclr")  # from scratch comes with every fine-tuning
     (semi,) = requests(find("aimclr.semi"), SUITE, {})
-    assert semi["protocols"] == ("semi:1", "semi")
+    assert semi.parts["protocols"] == ("semi:1", "semi")
 
 
 def test_transfer_asks_for_targets_by_source() -> None:
-    suite = Suite(SUITE.lacks_method, lambda name: "")
-    first, second = requests(find("actclr.t5"), suite, {})
+    suite = replace(SUITE, lacks_protocol=lambda name: "")
+    first, second = (one.parts for one in requests(find("actclr.t5"), suite, {}))
     assert (first["datasets"], first["targets"]) == (("ntu60/xview",), ("pku_mmd1/xview", "pku_mmd2/xview"))
     assert (second["datasets"], second["targets"]) == (("ntu60/xsub",), ("pku_mmd1/xsub", "pku_mmd2/xsub"))
-    (third,) = requests(on(find("actclr.t6"), ("a/x->b/y",)), suite, {})
+    (third,) = (one.parts for one in requests(on(find("actclr.t6"), ("a/x->b/y",)), suite, {}))
     assert (third["datasets"], third["targets"], third["protocols"]) == (("a/x",), ("b/y",), ("segmentation",))
 
 
@@ -205,7 +270,7 @@ def test_only_what_the_table_shows_belongs_to_it(fake) -> None:
     ):
         ntu(fake, method, 0.5, "finetune[train.epochs=1]", stream=stream)
     labels = [run.stage.labels for run in collect(fake.folder)]
-    shown = {(one.method, one.stream) for one in labels if belongs(find("actclr.t4"), one)}
+    shown = {(one.method, one.stream) for one in labels if rows_of(find("actclr.t4"), "", one, SUITE)}
     assert shown == {("skeletonclr", "joint"), ("random", "joint")}  # bone is seen in sums of scores only
 
 
@@ -236,7 +301,7 @@ def test_the_papers_data_may_be_read_under_another_name(fake, numbers) -> None:
     (row,) = (row for row in board.rows if row.name == "ActCLR joint")
     assert [(entry.text, entry.detail) for entry in row.entries] == [("80.9", ""), ("80.0", "-0.9, n=1")]
     (request,) = requests(table, SUITE, asked)
-    assert request["datasets"] == ("form:NTU60_CS.npz",)
+    assert request.parts["datasets"] == ("form:NTU60_CS.npz",)
 
 
 def test_stand_ins_of_several_measures_are_told_apart() -> None:

@@ -263,11 +263,14 @@ def test_ablation_rows_have_the_terms_of_the_paper() -> None:
     rows = find("methods", "igm").ablations["idempotency"]
     terms = {name: set(losses_of(build("igm", **_keywords(changes)), step())) for name, changes in rows.items()}
     assert terms == {
-        "none": {"generation", "spectral"},
-        "feature": {"generation", "spectral", "feature"},
-        "distribution": {"generation", "spectral", "distribution"},
-        "both": {"generation", "spectral", "feature", "distribution"},
+        "w/o L_ide": {"generation", "spectral"},
+        "L_ide_feat": {"generation", "spectral", "feature"},
+        "L_ide_dist": {"generation", "spectral", "distribution"},
+        "full": {"generation", "spectral", "feature", "distribution"},
     }
+    rows = find("methods", "igm").ablations["repulsion"]
+    without = {name: set(losses_of(build("igm", **_keywords(changes)), step())) for name, changes in rows.items()}
+    assert without == {f"{name}, no repulsion": losses - {"spectral"} for name, losses in terms.items()}
 
 
 def _keywords(changes: Mapping[str, Any]) -> dict[str, Any]:
