@@ -26,15 +26,15 @@ from leaderboard.tables import LEGEND, MEASURES, Table, method_title, one_line, 
 
 METRICS = MEASURES | {
     "top1": "top-1",
+    "ci_low": "95 % interval, lower end",
+    "ci_high": "95 % interval, upper end",
     "top5": "top-5",
     "mean_class": "mean of classes",
     "ece": "calibration error",
-    "ci_low": "95 % interval, lower end",
-    "ci_high": "95 % interval, upper end",
     "best_on_test": "best epoch on test",
     "top1_draws_sd": "sd over draws of labels",
 }
-"""What metrics are called; others by the names in their records."""
+"""What metrics are called, in the order of a record; others follow by the names in it."""
 FACETS = ("dataset", "split", "source", "stream", "protocol", "recipe", "budget", "encoder")
 """What the leaderboard is filtered by."""
 _SCRIPTS = ("dom.js", "sort.js", "plots.js", "record.js", "filter.js", "player.js", "page.js")
@@ -168,7 +168,7 @@ def _record(stage: Stage) -> dict[str, Any]:
         "status": stage.status,
         "reason": stage.reason,
         "labels": stage.labels.model_dump(),
-        "metrics": dict(stage.metrics),
+        "metrics": {name: stage.metrics[name] for name in sorted(stage.metrics, key=_metric_order)},
         "facts": dict(stage.facts),
         "curve": [dict(point) for point in stage.curve],
         "config": identity.pop("config", {}),
@@ -177,6 +177,11 @@ def _record(stage: Stage) -> dict[str, Any]:
         "provenance": entry.provenance if entry else _read_json(stage.folder / "provenance.json"),
         "submission": _submission(entry) if entry else None,
     }
+
+
+def _metric_order(name: str) -> tuple[int, str]:
+    known = list(METRICS)
+    return (known.index(name) if name in known else len(known), name)
 
 
 def _submission(entry: Submission) -> dict[str, Any]:
