@@ -31,8 +31,28 @@ class _Note(BaseModel):
 
 
 @dataclass(frozen=True)
+class Submission:
+    """The entry that a stage of somebody else came in.
+
+    Attributes:
+        file: its name.
+        by, note: as its author wrote them.
+        checksum: of its content.
+        verified: whether it was repeated here and confirmed.
+        provenance: circumstances of the stage's run; those of own stages lie in their folders.
+    """
+
+    file: str
+    by: str
+    note: str
+    checksum: str
+    verified: bool
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Stage:
-    """One folder ``runs/<kind>/<plug-in>/<key>``; ``reason`` says why there is no result."""
+    """One folder ``runs/<kind>/<plug-in>/<key>``; ``reason`` says why there is no result, ``submission`` who ran it."""
 
     folder: Path
     labels: Labels
@@ -43,6 +63,7 @@ class Stage:
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     curve: tuple[Mapping[str, float], ...] = ()
+    submission: Submission | None = None
 
     @property
     def key(self) -> str:

@@ -17,11 +17,12 @@ from leaderboard.comparison import Ranking, against_best, agreement, rankings
 from leaderboard.render import replace
 from leaderboard.tables import one_line
 
-_NOTE = (
+NOTE = (
     "p of a paired t-test over seeds and of an exact sign test over test samples (McNemar's for one seed each), adjusted for "
     "the number of methods (Holm). Ranks: methods measured on every table of a protocol; methods nearer than the critical "
     "difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is no proof of equality."
 )
+"""How to read the tests."""
 
 
 def write(results: Path, *, figures: bool = True) -> RenderableType:
@@ -40,7 +41,7 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
         _grid("Against the best method", best, {"value": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": ".3f", "critical": ".2f"}),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": ".3f"}),
-        Text(_NOTE, style="dim"),
+        Text(NOTE, style="dim"),
     ]
     written = f"Written: {folder}/{{best,ranks,agreement}}.csv"
     if figures and ranked:

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from engine.config import BenchError, canonical, digest
 from engine.records import SCHEMA, Record
 from leaderboard.cells import Cell, aggregate
-from leaderboard.collect import Stage, evaluations
+from leaderboard.collect import Stage, Submission, evaluations
 
 FOLDER = Path(__file__).with_name("entries")
 """Where entries are kept unless another folder is named."""
@@ -27,6 +27,8 @@ _STRINGS = 2000
 _EXACT = 1e-6
 """Points by which numbers that say the same may differ, for rounding."""
 _EVALUATIONS = ("evaluate", "fuse")
+APART = "submitted-"
+"""Begins the names of others' records on the page: those of a key that was run here too are kept."""
 
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
@@ -264,32 +266,57 @@ def is_verified(results: Path, entry: Entry) -> bool:
     return isinstance(noted, dict) and noted.get("checksum") == entry.checksum and noted.get("confirmed") is True
 
 
-def cells(entries: Mapping[Path, Entry], results: Path) -> list[Cell]:
-    """What entries measured, as cells that say ``submitted`` or ``verified``.
+class _Theirs(Cell):
+    """A cell of somebody else."""
 
-    An evaluation that several entries hold is shown once, the verified one first.
-    """
+    @property
+    def key(self) -> str:
+        return APART + super().key
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What entries measured: cells that say ``submitted`` or ``verified``, and all stages behind them by key."""
+
+    cells: list[Cell] = field(default_factory=list)
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+
+def submitted(entries: Mapping[Path, Entry], results: Path) -> Submitted:
+    """What entries measured; an evaluation that several entries hold is shown once, the verified one first."""
     found: list[Cell] = []
+    everything: dict[str, Stage] = {}
     shown: set[str] = set()
     for origin in ("verified", "submitted"):
-        own = {path: one for path, one in entries.items() if is_verified(results, one) == (origin == "verified")}
         stages: dict[str, Stage] = {}
-        for path, entry in own.items():
-            new = [key for key in entry.evaluations if key not in shown]
-            shown.update(new)
-            wanted = [
-                part.record for part in entry.parts if part.record.kind not in _EVALUATIONS or part.record.key in new
-            ]
-            stages |= {record.key: _stage(path, record) for record in wanted}
+        for path, entry in entries.items():
+            if is_verified(results, entry) == (origin == "verified"):
+                new = set(entry.evaluations) - shown
+                shown |= new
+                wanted = [one for one in entry.parts if one.record.kind not in _EVALUATIONS or one.record.key in new]
+                stages |= {part.record.key: _stage(path, entry, part, origin == "verified") for part in wanted}
         runs = [run for run in evaluations(stages) if run.stage.key in shown]
-        found += [replace(cell, method=f"{cell.method} ({origin})", origin=origin) for cell in aggregate(runs)]
-    return sorted(found, key=lambda cell: (*vars(cell.bench).values(), cell.method, cell.encoder, cell.protocol))
+        found += [
+            _Theirs(cell.bench, f"{cell.method} ({origin})", cell.encoder, cell.protocol, cell.runs, origin)
+            for cell in aggregate(runs)
+        ]
+        everything = stages | everything
+    found.sort(key=lambda cell: (*vars(cell.bench).values(), cell.method, cell.encoder, cell.protocol))
+    return Submitted(found, everything)
 
 
-def _stage(path: Path, record: Record) -> Stage:
-    folder = path / record.kind / "entry" / record.key
+def _stage(path: Path, entry: Entry, part: Part, verified: bool) -> Stage:
+    record = part.record
     return Stage(
-        folder, record.labels, record.identity, record.parents, "done", metrics=record.metrics, facts=record.facts
+        path / record.kind / "entry" / record.key,
+        record.labels,
+        record.identity,
+        record.parents,
+        "done",
+        metrics=record.metrics,
+        facts=record.facts,
+        curve=record.curve,
+        submission=Submission(path.name, entry.by, entry.note, entry.checksum, verified, part.provenance),
     )
 
 

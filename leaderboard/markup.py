@@ -35,6 +35,7 @@ _KEPT = frozenset(
         "code",
         "span",
         "br",
+        "wbr",
     ]
 )
 _START = ("section", "h2", "table")
@@ -98,7 +99,7 @@ class _Reader(HTMLParser):
             self.parts.append(Markup('<div class="wide" tabindex="0">'))
             kept["class"] = "sortable"
         self.parts.append(Markup("<" + tag + "".join(f' {name}="{value}"' for name, value in kept.items()) + ">"))
-        if tag != "br":
+        if tag not in ("br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

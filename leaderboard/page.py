@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,22 +16,25 @@ from typing import Any
 
 from leaderboard import render
 from leaderboard.cells import Cell
-from leaderboard.collect import Stage, ancestors
+from leaderboard.collect import Stage, Submission, ancestors
 from leaderboard.command import command
+from leaderboard.comparison_report import NOTE
+from leaderboard.entries import APART, Submitted
 from leaderboard.markup import tables_of
+from leaderboard.page_statistics import TITLES, Grid, grids
 from leaderboard.tables import LEGEND, MEASURES, Table, method_title, one_line, timeline_name
 
 METRICS = MEASURES | {
     "top1": "top-1",
+    "ci_low": "95 % interval, lower end",
+    "ci_high": "95 % interval, upper end",
     "top5": "top-5",
     "mean_class": "mean of classes",
     "ece": "calibration error",
-    "ci_low": "95 % interval, lower end",
-    "ci_high": "95 % interval, upper end",
     "best_on_test": "best epoch on test",
     "top1_draws_sd": "sd over draws of labels",
 }
-"""What metrics are called; others by the names in their records."""
+"""What metrics are called, in the order of a record; others follow by the names in it."""
 FACETS = ("dataset", "split", "source", "stream", "protocol", "recipe", "budget", "encoder")
 """What the leaderboard is filtered by."""
 _SCRIPTS = ("dom.js", "sort.js", "plots.js", "record.js", "filter.js", "player.js", "page.js")
@@ -42,22 +46,26 @@ _FILES = (*_PICTURES, ".pdf", ".csv", ".tex", ".md")
 
 @dataclass(frozen=True)
 class Piece:
-    """A figure, a table or a player: its file name without the suffix, files to download, and what it shows, safe markup."""
+    """A figure, a table or a player: its name, files to download, and what it shows: a picture, safe markup, or grids."""
 
     name: str
     files: tuple[str, ...]
     picture: str = ""
     body: str = ""
+    grids: tuple[Grid, ...] = ()
 
 
-def write(results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages: Mapping[str, Stage]) -> Path:
+def write(
+    results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages: Mapping[str, Stage], others: Submitted
+) -> Path:
     """Write ``results/page`` anew, a folder that opens from a disk or any web server.
 
     Args:
-        results: where tables, ablations and figures lie that are to be shown; absent ones are left out.
-        boards: the leaderboard's tables.
-        cells: what they show.
+        results: where tables, ablations, statistics and figures lie that are to be shown; absent ones are left out.
+        boards: the leaderboard's tables, those of others behind.
+        cells: what was measured here.
         stages: all stages by key.
+        others: what entries measured.
 
     Returns:
         The page's ``index.html``.
@@ -68,7 +76,9 @@ def write(results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages:
     for name in _COPIED:
         shutil.copyfile(render.TEMPLATES / name, draft / name)
     timelines = {board.timeline for board in boards} - {""}
+    (draft / "records").mkdir()
     _write_records(draft / "records", cells, stages, timelines)
+    _write_records(draft / "records", others.cells, others.stages, set())
     files = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html") if _copy(results, draft, suffix)]
     text = render.template("page.html").render(
         boards=[(board, _facets(board)) for board in boards],
@@ -78,6 +88,8 @@ def write(results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages:
         files=files,
         ablations=_tables(results / "ablations", draft / "ablations"),
         papers=_tables(results / "tables", draft / "tables"),
+        statistics=_statistics(results / "statistics", draft / "statistics"),
+        note=NOTE,
         figures=_figures(results / "figures", draft / "figures"),
         players=_players(results / "figures", draft / "players"),
         scripts=_SCRIPTS,
@@ -114,7 +126,6 @@ def _choices(boards: Sequence[Table]) -> dict[str, list[str]]:
 
 def _write_records(folder: Path, cells: Iterable[Cell], stages: Mapping[str, Stage], timelines: set[str]) -> None:
     """One file per stage behind the leaderboard, read when it is opened: 2,000 of them would not fit into one."""
-    folder.mkdir()
     written: set[str] = set()
     for cell in cells:
         timeline = timeline_name(cell.bench, cell.protocol)
@@ -125,7 +136,7 @@ def _write_records(folder: Path, cells: Iterable[Cell], stages: Mapping[str, Sta
                 if stage.key not in written and _KEY.fullmatch(stage.key):
                     written.add(stage.key)
                     content = _record(stage) | ({"cell": about} if stage is run.stage else {})
-                    _write_script(folder / f"{stage.key}.js", "keepRecord", stage.key, content)
+                    _write_script(folder / f"{content['name']}.js", "keepRecord", content["name"], content)
 
 
 def _about(cell: Cell, stages: Mapping[str, Stage]) -> dict[str, Any]:
@@ -138,27 +149,44 @@ def _about(cell: Cell, stages: Mapping[str, Stage]) -> dict[str, Any]:
         "summary": asdict(summary) if summary else None,
         "metrics": {name: asdict(one) for name, one in cell.metrics.items()},
         "gap": cell.gap,
-        "runs": [{"seed": r.stage.labels.seed, "key": r.stage.key, "status": r.stage.status} for r in cell.runs],
+        "runs": [{"seed": r.stage.labels.seed, "name": _name(r.stage), "status": r.stage.status} for r in cell.runs],
         "command": command([run.stage for run in cell.runs], stages),
     }
 
 
+def _name(stage: Stage, key: str = "") -> str:
+    """What the record of a stage, or of one before it, is called."""
+    return (APART if stage.submission else "") + (key or stage.key)
+
+
 def _record(stage: Stage) -> dict[str, Any]:
-    identity = dict(stage.identity)
+    identity, entry = dict(stage.identity), stage.submission
     return {
+        "name": _name(stage),
         "key": stage.key,
         "kind": stage.kind,
         "status": stage.status,
         "reason": stage.reason,
         "labels": stage.labels.model_dump(),
-        "metrics": dict(stage.metrics),
+        "metrics": {name: stage.metrics[name] for name in sorted(stage.metrics, key=_metric_order)},
         "facts": dict(stage.facts),
         "curve": [dict(point) for point in stage.curve],
         "config": identity.pop("config", {}),
         "identity": identity,
-        "parents": list(stage.parents),
-        "provenance": _read_json(stage.folder / "provenance.json"),
+        "parents": [_name(stage, parent) for parent in stage.parents],
+        "provenance": entry.provenance if entry else _read_json(stage.folder / "provenance.json"),
+        "submission": _submission(entry) if entry else None,
     }
+
+
+def _metric_order(name: str) -> tuple[int, str]:
+    known = list(METRICS)
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _submission(entry: Submission) -> dict[str, Any]:
+    said = {name: value for name, value in asdict(entry).items() if name != "provenance"}
+    return said | {"command": shlex.join(["python", "run_bench.py", "verify", f"PATH/{entry.file}"])}
 
 
 def _read_json(path: Path) -> Any:
@@ -199,6 +227,18 @@ def _tables(source: Path, target: Path) -> list[Piece]:
             copied = _copied([path for path in files if path != html], source, target)
             pieces.append(Piece(name, copied, _picture(copied), body))
     return pieces
+
+
+def _statistics(source: Path, target: Path) -> list[Piece]:
+    """What ``compare`` has left, the known files first."""
+    pieces = []
+    for name, files in _by_name(source, _FILES):
+        found = tuple(grid for path in files if path.suffix == ".csv" for grid in grids(path))
+        copied = _copied(files, source, target)
+        pieces.append((name, Piece(TITLES.get(name, one_line(name)), copied, _picture(copied), grids=found)))
+    order = list(TITLES)
+    pieces.sort(key=lambda one: order.index(one[0]) if one[0] in order else len(order))
+    return [piece for _, piece in pieces]
 
 
 def _figures(source: Path, target: Path) -> list[Piece]:

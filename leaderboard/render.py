@@ -9,6 +9,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -170,7 +171,19 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
+    environment.filters["words"] = _words
     return environment.get_template(name)
+
+
+def _breakable(text: str) -> Markup:
+    """Escaped, and cut where a reader would cut a long name: behind a comma, bracket, dot, or equals sign."""
+    return Markup(re.sub(r"([\[,.=_])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
+
+
+def _words(board: Table) -> list[bool]:
+    """Which facts are read from the left, since none of them is a number."""
+    return [not any(row.facts[i][:1].isdigit() for row in board.rows if row.facts) for i in range(len(board.facts))]
 
 
 def page(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:

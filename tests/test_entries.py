@@ -113,11 +113,47 @@ def test_an_entry_is_small_canonical_and_whole(results: Path, file: Path, tmp_pa
     assert all(len(part.content) == 64 for part in entry.parts)
     assert all({"versions", "cpu", "threads", "source"} <= set(part.provenance) for part in entry.parts)
     assert Entry.model_validate_json(file.read_bytes()) == entry
-    assert "valid, 2 evaluations, 4 records" in call("verify", file, *NAMED)
+
+
+def test_the_file_alone_is_checked_on_request_and_what_was_not_repeated_is_said(file: Path, tmp_path: Path) -> None:
+    output = call("verify", file, "--no-rerun", *NAMED, "--results", tmp_path)
+    assert "numbers), 2 evaluations, 4 records" in output
+    assert "Nothing was repeated (--no-rerun)" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tampered_entry_is_refused_before_anything_runs(file: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("engine.commands.verify.rerun", lambda *args, **options: pytest.fail("it ran"))
+    content = json.loads(file.read_bytes())
+    tampered = write(tmp_path / "e.json", changed(content, ("parts", 2, "record", "metrics", "top1")), sign=False)
+    assert "it was changed" in call("verify", file, tampered, *NAMED, "--results", tmp_path, code=2)
+
+
+def test_invented_numbers_of_a_consistent_file_are_not_confirmed(results: Path, file: Path, tmp_path: Path) -> None:
+    """The last digits of what no other number tells: found by repeating it only, which is the default."""
+    content = json.loads(file.read_bytes())
+    metrics = content["parts"][-1]["record"]["metrics"]
+    metrics["ece"] = (metrics["ece"] + 20) % 100
+    invented = write(tmp_path / "e.json", content, sign=True)
+    assert "whole and consistent" in call("verify", invented, "--no-rerun", *NAMED)
+    output = call("verify", invented, *NAMED, "--results", tmp_path, code=1)
+    assert "repeating all 4 stages in a fresh folder (1 pretrain, 1 features, 2 evaluate; " in output
+    assert "e.json: NOT confirmed, noted in" in output
+    assert not entries.is_verified(tmp_path, parse(invented))
+
+
+def test_missing_data_are_named_with_the_command_that_prepares_them(file: Path, monkeypatch: Any) -> None:
+    def missing(self: Any, *given: Any, **more: Any) -> Any:
+        raise BenchError("tiny is not prepared in data. Prepare it once:\n  python run_bench.py data prepare tiny")
+
+    monkeypatch.setattr("engine.data.Splits.__call__", missing)
+    output = call("verify", file, *NAMED, code=2)
+    assert "is consistent, but was not repeated. The data tiny/subject cannot be loaded" in output
+    assert "run_bench.py data prepare tiny" in output
 
 
 def test_a_plugin_of_somebody_else_runs_only_when_named(file: Path) -> None:
-    assert "name it by --plugin" in call("verify", file, code=2)
+    assert "name it by --plugin" in call("verify", file, "--no-rerun", code=2)
 
 
 def test_repeated_on_the_same_machine_it_is_the_same_to_the_bit_and_verified(
@@ -129,7 +165,7 @@ def test_repeated_on_the_same_machine_it_is_the_same_to_the_bit_and_verified(
     assert "(submitted)" in shown
     before = pd.read_csv(own / "leaderboard.csv")
     assert set(before.status) == {"done", "submitted"}
-    output = call("verify", file, "--rerun", *NAMED, "--results", own)
+    output = call("verify", file, *NAMED, "--results", own)
     assert "Reproduced to the last bit." in output
     shown = call("report", "--results", own, "--entries", file.parent)
     assert "(verified)" in shown

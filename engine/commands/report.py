@@ -13,12 +13,12 @@ from engine.options import WIDTH, complain, entries_option, results_option
 def render(results: Path, console: Console, entries: Path | None = None) -> None:
     """Write the leaderboard of a folder of results, with entries of others in tables of their own, and show it."""
     from leaderboard.build import write
-    from leaderboard.entries import FOLDER, cells, load
+    from leaderboard.entries import FOLDER, load, submitted
 
     found, problems = load(entries or FOLDER)
     for problem in problems:
         complain(f"Warning: entry left out: {problem}", "yellow")
-    console.print(write(results, others=cells(found, results)))
+    console.print(write(results, others=submitted(found, results)))
 
 
 @click.command()

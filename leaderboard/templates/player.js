@@ -38,7 +38,9 @@ function play(data, stage, group = data.clips[0].group) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   let frame = 0, angle = 20, moving = !calm, speed = 1, before = null, request = 0;
 
-  const width = Math.max(160, Math.min(420, stage.clientWidth / Math.min(clips.length, Math.max(1, Math.floor(stage.clientWidth / 260))) - 16));
+  const least = stage.clientWidth < 520 ? 165 : 260; // two beside each other on a phone
+  const beside = Math.min(clips.length, Math.max(1, Math.floor(stage.clientWidth / least)));
+  const width = Math.max(140, Math.min(420, stage.clientWidth / beside - 16));
   for (const clip of clips) {
     const points = clip.frames.flat(2).filter(point => point.some(Boolean));
     const extent = axis => [Math.min(...points.map(p => p[axis])), Math.max(...points.map(p => p[axis]))];

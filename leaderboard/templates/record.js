@@ -1,18 +1,18 @@
 "use strict";
 // A record: what one number rests on. Its file in records/ is loaded when it is opened.
 
-const KEY = /^[0-9a-f]{16}$/;
+const NAME = /^(submitted-)?[0-9a-f]{16}$/;
 const kept = new Map();
 
 /** Called by the files in records/. */
-function keepRecord(key, record) {
-  kept.set(key, record);
+function keepRecord(name, record) {
+  kept.set(name, record);
 }
 
-async function loadRecord(key) {
-  if (!KEY.test(key)) throw new Error("this is not the key of a record");
-  await loadScript(`records/${key}.js`);
-  return kept.get(key);
+async function loadRecord(name) {
+  if (!NAME.test(name)) throw new Error("this is not the key of a record");
+  await loadScript(`records/${name}.js`);
+  return kept.get(name);
 }
 
 const dialog = document.getElementById("record");
@@ -55,6 +55,7 @@ function recordBody(record) {
   return [
     element("p", { class: "chips" }, ["stream", "encoder", "recipe", "budget", "seed"].map(name =>
       element("span", {}, element("small", {}, `${name} `), String(labels[name])))),
+    record.submission ? submission(record.submission) : "",
     cell && cell.runs.length > 1 ? seedsOf(record) : "",
     cell?.summary ? headline(cell) : "",
     record.reason ? element("p", { class: "warning" }, `${record.status}: ${record.reason}`) : "",
@@ -72,9 +73,19 @@ function section(title, children, shownAtAll = true) {
   return shownAtAll ? element("section", {}, element("h3", {}, title), children) : "";
 }
 
-function seedsOf({ key, cell }) {
+/** Whose number it is, and how to see whether it is true. */
+function submission({ file, by, note, checksum, verified, command }) {
+  return element("div", { class: "warning" },
+    element("p", {}, element("b", {}, `Submitted by ${by || "somebody without a name"}`), ` in ${file}, `,
+      verified ? "repeated here and confirmed." : "not repeated here."),
+    note ? element("p", {}, `Their note: ${note}`) : "",
+    element("p", { class: "soft" }, `Checksum ${checksum}. This repeats it and compares:`),
+    commandLine(command));
+}
+
+function seedsOf({ name, cell }) {
   const links = cell.runs.map(run => element("a",
-    { href: `#record=${run.key}`, "data-record": run.key, "aria-current": run.key === key ? "true" : undefined },
+    { href: `#record=${run.name}`, "data-record": run.name, "aria-current": run.name === name ? "true" : undefined },
     `seed ${run.seed}${run.status === "done" ? "" : ` (${run.status})`}`));
   return element("nav", { class: "seeds", "aria-label": "Seeds" }, links);
 }
@@ -120,14 +131,14 @@ function details({ config, facts, identity, key, provenance }) {
 }
 
 /** A stage that this one started from; loaded when it is unfolded. */
-function stageBefore(key) {
-  const summary = element("summary", {}, `Stage ${key}`);
+function stageBefore(name) {
+  const summary = element("summary", {}, `Stage ${name}`);
   const folded = element("details", { class: "stage" }, summary);
-  const label = loadRecord(key).then(record => {
-    summary.textContent = `${KINDS[record.kind] ?? record.kind} of ${record.labels.method}, ${record.labels.stream}: ${key}`;
+  const label = loadRecord(name).then(record => {
+    summary.textContent = `${KINDS[record.kind] ?? record.kind} of ${record.labels.method}, ${record.labels.stream}: ${record.key}`;
     return record;
   });
-  label.catch(() => { summary.textContent = `Stage ${key}: its record is gone`; });
+  label.catch(() => { summary.textContent = `Stage ${name}: its record is gone`; });
   folded.addEventListener("toggle", async () => {
     const record = await label.catch(() => undefined);
     if (!record || folded.childElementCount > 1) return;

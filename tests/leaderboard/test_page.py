@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 from leaderboard.build import write
 from leaderboard.collect import read_stages
 from leaderboard.command import command, split_label
+from leaderboard.comparison_report import write as compare
+from leaderboard.entries import parse, receipt, submitted
 from leaderboard.markup import tables_of
+from tests.leaderboard.conftest import FakeResults
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&\u2028"
 
@@ -31,7 +35,7 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "br", "input"):
+        if tag not in ("meta", "link", "img", "br", "wbr", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -43,7 +47,7 @@ class Document(HTMLParser):
 
 def record(path: Path) -> Any:
     """What a file in records/ hands to the page."""
-    found = re.fullmatch(r'keepRecord\("([0-9a-f]{16})",(.*)\);\n', path.read_text(encoding="ascii"), re.DOTALL)
+    found = re.fullmatch(r'keepRecord\("([-\w]+)",(.*)\);\n', path.read_text(encoding="ascii"), re.DOTALL)
     assert found
     assert found[1] == path.stem
     return json.loads(found[2])
@@ -74,6 +78,62 @@ def test_every_number_leads_to_a_record_and_to_the_stages_before_it(fake) -> Non
     assert own["cell"]["summary"]["mean"] == pytest.approx(75.0)
     failed = next(found for found in files.values() if found["status"] == "failed")
     assert failed["reason"] == "out of memory"
+
+
+def test_submitted_numbers_have_records_of_their_own_also_of_a_key_that_was_run_here(fake, tmp_path: Path) -> None:
+    theirs = FakeResults(tmp_path / "theirs")
+    run = theirs.evaluate("aimclr", accuracy=0.9)
+    assert fake.evaluate("aimclr", accuracy=0.6).name == run.name
+    file = theirs.submit(run, tmp_path / "their file.json", by=NASTY.replace("\u2028", ""), note="a note")
+
+    def records() -> dict[str, Any]:
+        write(fake.folder, figures=False, others=submitted({file: parse(file)}, fake.folder))
+        return {path.stem: record(path) for path in (fake.folder / "page" / "records").iterdir()}
+
+    files = records()
+    keys = [attributes["data-key"] for _, attributes in index(fake.folder).tags if "data-key" in attributes]
+    assert keys == [run.name, f"submitted-{run.name}"]
+    assert files[run.name]["metrics"]["top1"] == 60
+    assert files[run.name]["submission"] is None
+    own = files[keys[1]]
+    assert own["metrics"]["top1"] == 90
+    assert own["curve"][-1] == {"epoch": 2.0, "loss": 0.25}
+    assert own["provenance"] == {"cpu": "theirs"}
+    assert own["cell"]["command"] == files[run.name]["cell"]["command"]
+    said = {"file": file.name, "note": "a note", "verified": False, "checksum": parse(file).checksum}
+    assert own["submission"].items() >= said.items()
+    assert own["submission"]["command"] == "python run_bench.py verify 'PATH/their file.json'"
+    assert len(own["parents"]) == 1
+    assert all(parent in files and parent.startswith("submitted-") for parent in own["parents"])
+    noted = receipt(fake.folder, parse(file))
+    noted.parent.mkdir()
+    noted.write_text(json.dumps({"checksum": parse(file).checksum, "confirmed": True}))
+    assert records()[keys[1]]["submission"]["verified"] is True
+
+
+def test_statistics_are_shown_where_compare_has_left_them(fake) -> None:
+    shares = {"aimclr": 0.8, "hiclr": 0.6, "actclr": 0.7}
+    for dataset, (method, share) in product(("synthetic", "nw_ucla"), shares.items()):
+        for protocol in ("knn", "linear"):
+            fake.evaluate(method, protocol, 0, share, dataset=dataset)
+    write(fake.folder, figures=False)
+    assert "Statistics" not in index(fake.folder).text
+    compare(fake.folder)
+    (fake.folder / "statistics" / "other.csv").write_text(f"a,b\n{NASTY},1.5\nx,\n")
+    (fake.folder / "statistics" / "broken.csv").write_text("")
+    write(fake.folder, figures=False)
+    page = index(fake.folder)
+    text = " ".join(page.text.split())
+    assert "statistics/ranks.png" in [attributes.get("src") for _, attributes in page.tags]
+    assert "protocol knn · recipe paper · budget quick · tables 2 · p 0.135 · critical difference 2.34" in text
+    assert "aimclr 1.00" in text
+    assert "nw_ucla/xsub · joint stream · recipe paper · budget quick · KNN" in text
+    assert "aimclr 80.00 +0.0" in text
+    assert "nw_ucla 1.00 0.333 3" in text
+    assert "alert(1)" in page.text
+    assert "brokencsv Too little has been measured." in text
+    assert page.open == []
+    assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
 
 
 def test_it_is_written_anew_and_the_same_results_give_the_same_bytes(fake) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from leaderboard.build import write
+from leaderboard.entries import parse, submitted
 from tests.leaderboard.conftest import FakeResults
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -63,19 +67,44 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fake.folder
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Any]:
-    """Opens a page from the disk; afterwards nothing may have been complained about, loaded from elsewhere, or executed."""
+def address() -> Iterator[Callable[[Path, str], str]]:
+    """Where the page of a results folder lies: on the disk, or on a web server, at its root or below a folder."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def served(folder: Path) -> str:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)))
+        Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/"
+
+    def of(results: Path, place: str) -> str:
+        if place == "disk":
+            return f"{(results / 'page').as_uri()}/"
+        return served(results / "page") if place == "server" else f"{served(results.parent)}{results.name}/page/"
+
+    yield of
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def visit(browser: Any, address: Callable[[Path, str], str]) -> Iterator[Any]:
+    """Opens a page; afterwards nothing may have been complained about, loaded from elsewhere, or executed."""
     pages: list[Any] = []
     complaints: list[str] = []
 
-    def opened(results: Path, fragment: str = "", **context: Any) -> Any:
-        page = browser.new_context(**context).new_page()
+    def opened(results: Path, fragment: str = "", place: str = "disk", **context: Any) -> Any:
+        page, folder = browser.new_context(**context).new_page(), address(results, place)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
-        page.goto(f"{(results / 'page' / 'index.html').as_uri()}{fragment}")
+        page.on("request", lambda request: request.url.startswith((folder, "data:")) or complaints.append(request.url))
+        page.goto(f"{folder}{'index.html' if place == 'disk' else ''}{fragment}")
         pages.append(page)
         return page
 
@@ -127,8 +156,9 @@ def test_filters_hide_tables_columns_and_rows(visit, results: Path) -> None:
     assert page.locator("output").first.inner_text() == "1 row in 1 table"
 
 
-def test_a_record_opens_shows_all_and_closes(visit, results: Path) -> None:
-    page = visit(results)
+@pytest.mark.parametrize("place", ["disk", "server", "server, below a folder"])
+def test_a_record_opens_shows_all_and_closes(visit, results: Path, place: str) -> None:
+    page = visit(results, place=place)
     page.locator(".board", has=page.get_by_role("heading", name="synthetic")).locator("tr", has_text="aimclr").locator(
         "a.cell", has_text="79.5"
     ).click()
@@ -153,6 +183,27 @@ def test_a_record_opens_shows_all_and_closes(visit, results: Path) -> None:
     assert "record" not in page.url
     page.go_back()  # to the seed that was open first
     dialog.wait_for()
+
+
+def test_a_submitted_number_says_whose_it_is(visit, tmp_path: Path) -> None:
+    fake = FakeResults(tmp_path / "theirs")
+    file = fake.submit(fake.evaluate("aimclr", "linear", accuracy=0.9), tmp_path / "entry.json", by=NASTY)
+    results = tmp_path / "results"
+    results.mkdir()
+    write(results, figures=False, others=submitted({file: parse(file)}, results))
+    page = visit(results)
+    page.locator("a.cell", has_text="90.0").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator(".headline b", has_text="90.0").wait_for()
+    assert dialog.locator("h2").inner_text() == "linear of aimclr (submitted) on synthetic/xsub"
+    assert f"Submitted by {NASTY} in entry.json, not repeated here." in dialog.locator(".warning").inner_text()
+    commands = dialog.locator("pre").all_inner_texts()
+    assert commands[0] == "python run_bench.py verify PATH/entry.json"
+    assert commands[1].startswith("python run_bench.py --methods aimclr --protocols linear")
+    assert dialog.locator("svg.curve").count() == 1
+    stage = dialog.locator("details.stage").first
+    stage.locator("summary", has_text="Features of aimclr").click()
+    stage.locator("details.stage", has_text="Pre-training of aimclr").first.wait_for()
 
 
 def test_what_failed_says_why_and_what_is_not_there_too(visit, results: Path) -> None:
@@ -201,8 +252,9 @@ def test_phone_and_dark(visit, results: Path) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_tables_of_other_commands_sort_and_skeletons_move(visit, results: Path) -> None:
-    page = visit(results, "#view=ablations")
+@pytest.mark.parametrize("place", ["disk", "server, below a folder"])
+def test_tables_of_other_commands_sort_and_skeletons_move(visit, results: Path, place: str) -> None:
+    page = visit(results, "#view=ablations", place)
     page.get_by_role("button", name="top-1").last.click()
     assert page.locator("#ablations tbody td:nth-child(2)").all_inner_texts() == ["10", "2"]
     page.get_by_role("link", name="Skeletons").click()

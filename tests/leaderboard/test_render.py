@@ -12,6 +12,7 @@ from leaderboard.build import write
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
 from leaderboard.figures import random_levels
+from leaderboard.render import page
 from leaderboard.tables import Table, tables
 
 NASTY = "<script>alert(1)</script>_a&b%c$d#e{f}~g^h|i\\j*k`l[m]\nn\x1b[31m"
@@ -124,7 +125,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -222,3 +223,16 @@ def test_the_spread_over_draws_is_shown(fake) -> None:
     fake.evaluate(protocol="semi", metrics={"top1_draws_sd": 2.34})
     (board,) = tables(aggregate(collect(fake.folder)))
     assert board.rows[0].entries[0].detail.endswith("n=1, draws ± 2.3")
+
+
+def test_a_page_breaks_long_names_and_tells_rows_of_one_name_apart(fake) -> None:
+    fake.evaluate("hiclr", encoder="dsta")
+    fake.evaluate("hiclr", encoder="stgcn")
+    fake.evaluate("aimclr[view.noise_sd=0.1,mix=<b>]")
+    (board,) = boards(fake.folder)
+    source = re.sub(r"\s+</th>", "</th>", page([board]))
+    assert "hiclr<small>dsta</small>" in source
+    assert "hiclr<small>stgcn</small>" in source
+    assert "aimclr[<wbr>view.<wbr>noise_<wbr>sd=0.1,<wbr>mix=&lt;b&gt;]</th>" in source
+    assert '<th scope="col" class="fact">Epochs</th>' in source
+    assert '<th scope="col" class="fact left">Encoder</th>' in source
