@@ -109,7 +109,7 @@ class DSTA(Encoder):
     Config = DSTAConfig
     config: DSTAConfig
     graph = True
-    budgets = {"quick": {"dropout": 0.0, "init": "torch", "absent": "skip"}}
+    budgets = {"quick": {"dropout": 0.0, "absent": "skip"}}
     tuned = {"quick:synthetic": {"width": 8}}
 
     def __init__(self, config: DSTAConfig, layout: Layout, frames: int, persons: int) -> None:

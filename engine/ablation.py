@@ -116,7 +116,8 @@ def row(name: str) -> tuple[Ablation, Variant]:
 def label(name: str, labels: Labels) -> str:
     """What records with these labels call the method of a declared row, if nothing else was changed."""
     table, variant = row(name)
-    tuned = tuned_keys(labels.budget, labels.source or f"{labels.dataset}/{labels.split}")
+    data, encoder = labels.source or f"{labels.dataset}/{labels.split}", labels.encoder.partition("[")[0]
+    tuned = tuned_keys(labels.budget, data, encoder)
     settings = Settings(variant.recipe or labels.recipe, labels.budget, tuned, variant.overrides)
     return choose(locate("methods", table.plugin), "", settings).label
 
