@@ -50,14 +50,17 @@ class Piece:
     body: str = ""
 
 
-def write(results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages: Mapping[str, Stage]) -> Path:
+def write(
+    results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages: Mapping[str, Stage], legend: str = LEGEND
+) -> Path:
     """Write ``results/page`` anew, a folder that opens from a disk or any web server.
 
     Args:
         results: where tables, ablations and figures lie that are to be shown; absent ones are left out.
         boards: the leaderboard's tables.
-        cells: what they show.
+        cells: all, also those that only other tables show.
         stages: all stages by key.
+        legend: what the numbers of the leaderboard are.
 
     Returns:
         The page's ``index.html``.
@@ -73,7 +76,7 @@ def write(results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages:
     text = render.template("page.html").render(
         boards=[(board, _facets(board)) for board in boards],
         choices=_choices(boards),
-        legend=LEGEND,
+        legend=legend,
         metrics=METRICS,
         files=files,
         ablations=_tables(results / "ablations", draft / "ablations"),

@@ -253,7 +253,7 @@ def fill(
     meant = [
         cell
         for cell in cells
-        if ("[" not in cell.method + cell.protocol if keys is None else any(run.stage.key in keys for run in cell.runs))
+        if (not cell.changed if keys is None else any(run.stage.key in keys for run in cell.runs))
     ]
     known = [(_labels(cell), cell) for cell in meant if cell.bench.recipe == recipe]
     mine = [(labels, cell) for labels, cell in known if belongs(table, labels)]
