@@ -20,11 +20,12 @@ from leaderboard.shown import shown
 from leaderboard.tables import one_line
 
 _NOTE = (
-    "Over the seeds that a method and the best one have both run: the gap with its 95 % interval, p of a paired t-test over "
-    "seeds and of a sign-flip permutation test over test samples (McNemar's exact one for one seed), adjusted for the number of "
-    "methods (Holm). tied: the interval holds 0; single: it does not, but one seed says nothing about the noise of training. "
-    "Ranks: the largest complete block of methods and tables; methods nearer than the critical difference cannot be told apart "
-    "(Nemenyi, 5 %). Few tables or seeds show little: a large p is no proof of equality."
+    "Over the seeds that a method and the best one have both run: the gap with its 95 % interval, p of a paired "
+    "t-test over seeds and of a sign-flip permutation test over test samples (McNemar's exact one for one seed), "
+    "adjusted for the number of methods (Holm). tied: the interval holds 0; single: it does not, but one seed says "
+    "nothing about the noise of training. Ranks: the largest complete block of methods and tables; methods nearer "
+    "than the critical difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is "
+    "no proof of equality."
 )
 _BEST = {"value": ".1f", "gap": "+.1f", "low": "+.1f", "high": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}
 

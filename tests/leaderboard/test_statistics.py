@@ -48,14 +48,14 @@ def test_margin_by_hand() -> None:
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_the_interval_holds_the_truth_as_often_as_it_says(seeds: int) -> None:
     """Accuracies of random trainings on random samples: the seed moves all samples, and each sample is easy or hard."""
-    rng, held, narrow, trials, n = np.random.default_rng(seeds), 0, 0, 1000, 100
+    rng, held, narrow, trials, n = np.random.default_rng(seeds), 0, 0, 400, 100
     for _ in range(trials):
         chances = 0.6 + rng.normal(0, 0.05, (seeds, 1)) + rng.uniform(-0.25, 0.25, n)
         right = rng.random((seeds, n)) < chances
         off = abs(right.mean() - 0.6)
         held += off <= margin(right.mean(axis=0), right.mean(axis=1))
         narrow += off <= margin(right.mean(axis=0))
-    assert 0.94 * trials < held
+    assert 0.93 * trials < held
     assert narrow < 0.92 * trials  # over samples alone it is too sure
 
 
