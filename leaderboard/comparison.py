@@ -20,7 +20,7 @@ from leaderboard.tables import is_reference, rank_marks
 LEVEL = 0.05
 _EQUAL = 1e-9
 """Points; differences below come from rounding."""
-_FLIPS, _SEED = 100_000, 0
+_FLIPS, _SEED = 20_000, 0
 Name = tuple[str, str]
 """Method and encoder."""
 
@@ -45,7 +45,7 @@ def over_samples(differences: NDArray[np.float64]) -> float:
 
     It is about these trained networks on other samples, not about other trainings. The sum under flips depends only on how
     many differences of each size are flipped, so a flip of all is one binomial draw per size. Where all have one size, as
-    right and wrong of one seed do, the test is exact: McNemar's. Else p comes from 100,000 flips, always the same ones.
+    right and wrong of one seed do, the test is exact: McNemar's. Else p comes from 20,000 flips, always the same ones.
 
     Args:
         differences: (n,) of the test samples, means over the same seeds of both methods.

@@ -50,7 +50,7 @@ def test_interval_of_one_seed_is_a_slow_bootstrap_over_samples(fake) -> None:
     fake.evaluate(accuracy=right)
     row = long(fake.folder).iloc[0]
     low, high = np.quantile([100 * right[rng.integers(0, 200, 200)].mean() for _ in range(5000)], (0.025, 0.975))
-    assert (row.ci_low, row.ci_high) == pytest.approx((low, high), abs=0.6)
+    assert (row.ci_low, row.ci_high) == pytest.approx((low, high), abs=1.1)  # a sample is half a point
 
 
 def test_interval_of_several_seeds_is_over_seeds_and_samples(fake) -> None:
@@ -72,7 +72,8 @@ def test_intervals_are_percentages(fake) -> None:
     for seed, share in enumerate((0.9, 1.0)):
         fake.evaluate(seed=seed, accuracy=share)
     row = long(fake.folder).iloc[0]
-    assert (row.ci_low, row.ci_high) == (0, 100)  # two seeds ten points apart: 95 +- 64
+    assert row.ci_high == 100  # two seeds ten points apart: 95 +- 64
+    assert row.ci_low == pytest.approx(95 - 63.5, abs=0.5)
 
 
 def test_interval_without_scores(fake) -> None:

@@ -49,7 +49,7 @@ def test_over_samples_is_what_all_flips_say(number: int) -> None:
     differences = 100 * rng.integers(-2, 4, 12) / 3  # means over three seeds
     sums = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=12)]
     share = np.mean([each >= abs(differences.sum()) - 1e-6 for each in sums])
-    assert over_samples(differences) == pytest.approx(share, abs=0.006)  # four standard errors of 100,000 flips
+    assert over_samples(differences) == pytest.approx(share, abs=0.015)  # four standard errors of 20,000 flips
     assert over_samples(-differences[::-1]) == over_samples(differences)
 
 
@@ -153,8 +153,8 @@ def test_against_best(fake) -> None:
     # 10 of 200 samples decide, all for the best; hiclr: 20 to 22, so its p is the smaller one and counts twice.
     assert frame.loc[("a", "knn", "aimclr"), "p_samples"] == pytest.approx(2 / 2**10)
     # hiclr's seeds differ from the best by 20 and 22 samples, always for the worse: only flips of none and of all are as
-    # extreme, and 100,000 see none.
-    assert frame.loc[("a", "knn", "hiclr"), "p_samples"] == pytest.approx(2 / 100_001)
+    # extreme, and 20,000 see none.
+    assert frame.loc[("a", "knn", "hiclr"), "p_samples"] == pytest.approx(2 / 20_001)
     assert frame.mark.loc[("a", "knn")].to_dict() == {"actclr": "best", "aimclr": "", "hiclr": ""}
     assert frame.mark.loc[("a", "linear")].to_dict() == {"hiclr": "best", "aimclr": "single", "actclr": "single"}
 

@@ -154,7 +154,7 @@ def test_nothing_that_a_name_holds_gets_through(fake, check_latex, where: str) -
     fake.evaluate("aimclr", "knn", accuracy=0.7)
     folder = fake.evaluate(**({"method": "hiclr"} | {where: NASTY if where == "failure" else NASTY.replace("/", "!")}))
     assert folder.is_dir()
-    write(fake.folder, figures=where in ("method", "dataset"))
+    write(fake.folder, figures=where in ("method", "dataset"), changed=True)  # the name has brackets
     page = Page()
     source = (fake.folder / "leaderboard.html").read_text()
     page.feed(source)
