@@ -119,6 +119,9 @@ entries_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of entries.  [default: leaderboard/entries of the suite]",
 )
+changed_option = click.option(
+    "--changed", is_flag=True, help="Show cells with changed settings too, NAME[...], which ablations leave."
+)
 data_option = folder("--data", "data", "Folder of prepared data.")
 _RUNNING = (
     listed("--seeds", "0", "Seeds, each a run of its own.", seeds),

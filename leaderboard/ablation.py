@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.collect import Run
-from leaderboard.comparison import Difference, difference
+from leaderboard.differences import Difference, difference
 from leaderboard.features import mean_rank
 from leaderboard.published import Number, by_evidence
 from leaderboard.tables import base_name, protocol_order

@@ -18,7 +18,8 @@ from leaderboard.tables import Entry, Row, Table, base_name, measure_title, one_
 LEGEND = (
     "In percent, last epoch, mean ± sd over n seeds. Δ: difference to the full row in points, over the n seeds that both have "
     "run, with its 95 % interval (paired by test sample and, from two seeds on, by seed; not adjusted for the number of rows). "
-    "≈ marks differences inside the noise: 0 is in the interval. With one seed the noise of training is not in it. "
+    "≈ marks differences inside the noise: 0 is in the interval. † differs over test samples, but only one seed is common, so "
+    "nothing is known about the noise of training. "
     "Reported: as the paper prints it, on its data, and the difference to its full row; ? where it is suspect."
 )
 COLUMNS = (
@@ -175,5 +176,4 @@ def _gap(one: Filled, full: Variant) -> Entry:
         return Entry(_NOTHING)
     gap = one.gap
     band = f"[{gap.low:+.1f}, {gap.high:+.1f}] " if gap.low == gap.low else ""
-    mark = "tied" if gap.is_noise else ""
-    return Entry(f"{gap.mean:+.1f}", f"{band}n={gap.seeds}", mark=mark, summary=Summary(gap.mean, None, gap.seeds))
+    return Entry(f"{gap.mean:+.1f}", f"{band}n={gap.seeds}", mark=gap.mark, summary=Summary(gap.mean, None, gap.seeds))

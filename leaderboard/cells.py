@@ -9,10 +9,11 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from leaderboard.collect import Run, Status
-from leaderboard.statistics import Correctness, average, correctness, interval
+from leaderboard.statistics import Correctness, aligned, correctness, interval, margin
 
 COLUMNS = (
     "dataset", "split", "source", "stream", "method", "encoder", "recipe", "budget", "protocol", "metric", "mean", "sd",
@@ -48,18 +49,16 @@ class Bench:
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over seeds, in percent; ``sd`` is ``None`` for one seed, the interval where no scores are kept."""
+    """A metric over seeds, in percent; ``sd`` is ``None`` for one seed, the interval where no scores are kept.
+
+    The 95 % interval ``low`` to ``high`` is over seeds and test samples; of one seed over test samples only.
+    """
 
     mean: float
     sd: float | None
     n: int
     low: float | None = None
     high: float | None = None
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean over seeds, 0 for one seed."""
-        return 0.0 if self.sd is None else self.sd / self.n**0.5
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,15 @@ class Cell:
             parts.append(f"{seeds}{status}: {reason}" if reason else f"{seeds}{status}")
         return "; ".join(parts)
 
+    @property
+    def changed(self) -> bool:
+        """Whether settings were changed by ``--set`` or an ablation: ``aimclr[d3m=false]``."""
+        return "[" in self.method + self.protocol + self.encoder
+
     @cached_property
-    def correct(self) -> Correctness | None:
-        """Correctness per test sample, averaged over seeds."""
-        return average([correctness(run.stage.folder / "scores.npz") for run in self.done])
+    def scored(self) -> list[Correctness | None]:
+        """Correctness per test sample, one for each finished run."""
+        return [correctness(run.stage.folder / "scores.npz") for run in self.done]
 
     @cached_property
     def headline(self) -> str:
@@ -126,15 +130,20 @@ class Cell:
 
     def _summary(self, name: str) -> Summary:
         values = [run.stage.metrics[name] for run in self.done if name in run.stage.metrics]
-        low, high = self._interval() if name == self.headline else (None, None)
+        low, high = self._interval(values) if name == self.headline else (None, None)
         return Summary(fmean(values), stdev(values) if len(values) > 1 else None, len(values), low, high)
 
-    def _interval(self) -> tuple[float | None, float | None]:
-        if self.correct is not None:
-            low, high = interval(self.correct.values)
+    def _interval(self, values: Sequence[float]) -> tuple[float | None, float | None]:
+        """Of the headline, given its value per seed."""
+        right = aligned(self.scored)
+        if right is None:
+            only = self.done[0].stage.metrics if len(self.done) == 1 else {}
+            return only.get("ci_low"), only.get("ci_high")
+        if len(right) == 1:
+            low, high = interval(right[0])
             return 100 * low, 100 * high
-        only = self.done[0].stage.metrics if len(self.done) == 1 else {}
-        return only.get("ci_low"), only.get("ci_high")
+        mean, half = fmean(values), margin(100 * right.mean(axis=0), np.array(values))
+        return max(mean - half, 0.0), min(mean + half, 100.0)
 
     @cached_property
     def constant(self) -> dict[str, Summary]:

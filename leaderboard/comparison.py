@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
 from itertools import combinations
 
@@ -14,97 +14,54 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from leaderboard.cells import HEADLINE, Bench, Cell
-from leaderboard.collect import Run
-from leaderboard.statistics import Correctness, average, correctness
-from leaderboard.tables import is_reference
+from leaderboard.differences import Pairs, pairs
+from leaderboard.tables import is_reference, rank_marks
 
 LEVEL = 0.05
 _EQUAL = 1e-9
 """Points; differences below come from rounding."""
+_FLIPS, _SEED = 20_000, 0
 Name = tuple[str, str]
 """Method and encoder."""
 
 
-def over_seeds(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, int]:
-    """Paired t-test of two methods over the seeds that both have run.
+def over_seeds(gaps: NDArray[np.float64]) -> float:
+    """Paired t-test over the seeds that two methods have both run.
 
     Args:
-        one: what methods are ranked by, by seed.
-        other: the same of the other method.
+        gaps: (seeds,) differences of what methods are ranked by.
 
     Returns:
-        The two-sided p, and the number of pairs. p is 1 where nothing differs, and nan for fewer than two common seeds or
-        a difference that is the same for all: its spread is not known.
+        The two-sided p. 1 where nothing differs, and nan for fewer than two seeds or a difference that is the same for all:
+        its spread is not known.
     """
-    common = sorted(set(one) & set(other))
-    differences = np.array([one[seed] - other[seed] for seed in common])
-    if len(common) < 2 or np.ptp(differences) < _EQUAL:
-        same = len(common) > 1 and abs(float(differences[0])) < _EQUAL
-        return 1.0 if same else float("nan"), len(common)
-    return float(stats.ttest_1samp(differences, 0.0).pvalue), len(common)
+    if len(gaps) < 2 or np.ptp(gaps) < _EQUAL:
+        return 1.0 if len(gaps) > 1 and abs(float(gaps[0])) < _EQUAL else float("nan")
+    return float(stats.ttest_1samp(gaps, 0.0).pvalue)
 
 
-def over_samples(one: Correctness | None, other: Correctness | None) -> float:
-    """Exact sign test over the samples that one method classifies right more often than the other.
+def over_samples(differences: NDArray[np.float64]) -> float:
+    """Sign-flip permutation test of paired differences: whether their mean is 0 if each may as well have the other sign.
 
-    With one seed each it is McNemar's exact test.
+    It is about these trained networks on other samples, not about other trainings. The sum under flips depends only on how
+    many differences of each size are flipped, so a flip of all is one binomial draw per size. Where all have one size, as
+    right and wrong of one seed do, the test is exact: McNemar's. Else p comes from 20,000 flips, always the same ones.
+
+    Args:
+        differences: (n,) of the test samples, means over the same seeds of both methods.
 
     Returns:
-        The two-sided p; nan where scores are missing or of other samples.
+        The two-sided p, 1 where nothing differs.
     """
-    if one is None or other is None or not np.array_equal(one.ids, other.ids):
-        return float("nan")
-    wins, losses = int((one.values > other.values).sum()), int((one.values < other.values).sum())
-    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two cells over the seeds that both have run, in points.
-
-    Attributes:
-        mean: of what the protocol ranks by.
-        low, high: 95 % interval; nan where neither seeds nor samples tell a spread.
-        seeds: number of pairs.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether the interval holds 0."""
-        return self.low <= 0 <= self.high
-
-
-def difference(one: Cell, other: Cell) -> Difference | None:
-    """How far ``one`` is above ``other``, paired by seed and by test sample.
-
-    The interval adds up two independent sources: test samples, as 1.96 standard errors of the mean difference per sample, and
-    from two seeds on the seeds, as their standard error times Student's quantile. With one seed it is about samples only.
-
-    Returns:
-        ``None`` where no seed is done of both.
-    """
-    values = [_by_seed(one), _by_seed(other)]
-    common = sorted(set(values[0]) & set(values[1]))
-    if not common:
-        return None
-    gaps = np.array([values[0][seed] - values[1][seed] for seed in common])
-    parts = []
-    right = [
-        average([correctness(run.stage.folder / "scores.npz") for run in _of(cell, common)]) for cell in (one, other)
-    ]
-    if right[0] and right[1] and np.array_equal(right[0].ids, right[1].ids):
-        per_sample = 100 * (right[0].values - right[1].values)
-        parts.append(1.96 * float(per_sample.std()) / len(per_sample) ** 0.5)
-    if len(gaps) > 1:
-        parts.append(float(stats.t.ppf(0.975, len(gaps) - 1)) * float(gaps.std(ddof=1)) / len(gaps) ** 0.5)
-    half = math.hypot(*parts) if parts else math.nan
-    mean = float(gaps.mean())
-    return Difference(mean, mean - half, mean + half, len(gaps))
+    sizes, counts = np.unique(np.abs(differences).round(9), return_counts=True)
+    sizes, counts = sizes[sizes > 0], counts[sizes > 0]
+    if len(sizes) == 0:
+        return 1.0
+    if len(sizes) == 1:
+        return float(stats.binomtest(int((differences > _EQUAL).sum()), int(counts[0])).pvalue)
+    flipped = np.random.default_rng(_SEED).binomial(counts, 0.5, (_FLIPS, len(sizes)))
+    extreme = np.abs((counts - 2 * flipped) @ sizes) >= abs(differences.sum()) - len(differences) * _EQUAL
+    return float((1 + extreme.sum()) / (1 + _FLIPS))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -125,7 +82,9 @@ class Ranking:
     Attributes:
         protocol, recipe, budget: of all of them.
         benches: on which data and streams.
-        names: methods measured on all benches, the best first.
+        names: methods measured on all these benches, the best first.
+        left_out: benches that lack one of these methods.
+        unranked: methods that lack one of these benches.
         ranks: their average ranks.
         p: of Friedman's test that all are alike; nan for fewer than three methods or two benches.
         critical: difference of average ranks below which two methods cannot be told apart (Nemenyi, 5 %).
@@ -136,6 +95,8 @@ class Ranking:
     budget: str
     benches: tuple[Bench, ...]
     names: tuple[Name, ...]
+    left_out: tuple[Bench, ...]
+    unranked: tuple[Name, ...]
     ranks: tuple[float, ...]
     p: float
     critical: float
@@ -153,6 +114,24 @@ def critical_difference(methods: int, benches: int, level: float = LEVEL) -> flo
     return quantile * math.sqrt(methods * (methods + 1) / (6 * benches))
 
 
+def largest_block(rows: Mapping[Bench, Set[Name]]) -> tuple[list[Bench], list[Name]]:
+    """The benches and methods to rank: of all complete blocks, every method measured on every bench, the largest.
+
+    Args:
+        rows: which methods are measured on a bench.
+
+    Returns:
+        At least two benches, as ordered in ``rows``, and two methods, sorted, with the largest number of methods times
+        benches; of equal ones that with more methods, then with the names that come first. Two empty lists where there is none.
+    """
+    shared: set[frozenset[Name]] = set()  # what every possible choice of benches has in common
+    for own in rows.values():
+        shared |= {frozenset(own)} | {other & own for other in shared}
+    blocks = [([bench for bench in rows if names <= rows[bench]], sorted(names)) for names in shared]
+    full = [(benches, names) for benches, names in blocks if len(benches) > 1 and len(names) > 1]
+    return min(full, key=lambda one: (-len(one[0]) * len(one[1]), -len(one[1]), one[1]), default=([], []))
+
+
 def rankings(cells: Iterable[Cell]) -> list[Ranking]:
     """One ranking per protocol, recipe and budget with at least two methods on at least two benches."""
     columns: dict[tuple[str, str, str], dict[Bench, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
@@ -161,27 +140,25 @@ def rankings(cells: Iterable[Cell]) -> list[Ranking]:
         column[cell.bench][cell.method, cell.encoder] = _value(cell)
     found = []
     for (protocol, recipe, budget), rows in sorted(columns.items()):
-        names = sorted(set.intersection(*(set(row) for row in rows.values())))
-        if len(names) < 2 or len(rows) < 2:
+        benches, names = largest_block({bench: frozenset(row) for bench, row in rows.items()})
+        if not benches:
             continue
-        values = np.array([[row[name] for name in names] for row in rows.values()])  # (benches, methods)
+        values = np.array([_values(rows[bench], names) for bench in benches])  # (benches, methods)
         ranks = stats.rankdata(-values, axis=1).mean(axis=0)
-        p = (
-            float(stats.friedmanchisquare(*values.T).pvalue)
-            if len(names) > 2 and np.ptp(values, axis=1).any()
-            else np.nan
-        )
+        differs = len(names) > 2 and np.ptp(values, axis=1).any()
         order = np.argsort(ranks, kind="stable")
         found.append(
             Ranking(
                 protocol,
                 recipe,
                 budget,
-                tuple(rows),
-                tuple(names[i] for i in order),
-                tuple(float(ranks[i]) for i in order),
-                p,
-                critical_difference(len(names), len(rows)),
+                benches=tuple(benches),
+                names=tuple(names[i] for i in order),
+                left_out=tuple(bench for bench in rows if bench not in benches),
+                unranked=tuple(sorted(set().union(*rows.values()) - set(names))),
+                ranks=tuple(float(ranks[i]) for i in order),
+                p=float(stats.friedmanchisquare(*values.T).pvalue) if differs else math.nan,
+                critical=critical_difference(len(names), len(benches)),
             )
         )
     return found
@@ -191,9 +168,10 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
     """Every method beside the best one of its table and protocol.
 
     Returns:
-        One row per cell: what it is, ``value`` of the ``metric`` that the protocol ranks by, ``gap`` to the best in points,
-        and p of both tests, adjusted by Holm's method within a column; nan where a test is not possible (untrimmed
-        recordings are not right or wrong), and in the row of the best.
+        One row per cell: what it is, ``value`` of the ``metric`` that the protocol ranks by; its difference ``gap`` to the best
+        over ``pairs`` common seeds, in points, with a 95 % interval ``low`` to ``high`` and the ``mark`` that the leaderboard
+        gives it; and p of both tests, adjusted by Holm's method within a column. nan where a test is not possible
+        (untrimmed recordings are not right or wrong), and in the row of the best.
     """
     columns: dict[tuple[Bench, str], list[Cell]] = defaultdict(list)
     for cell in _ranked(cells):
@@ -202,17 +180,30 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
     for (bench, protocol), group in columns.items():
         best = max(group, key=_value)
         others = sorted((c for c in group if c is not best), key=lambda cell: -_value(cell))
-        seeds = [over_seeds(_by_seed(best), _by_seed(cell)) for cell in others]
-        by_seeds = holm([p for p, _ in seeds])
-        by_samples = holm([over_samples(_right(best), _right(cell)) for cell in others])
-        tests = [(float("nan"), 0, float("nan"))] + [
-            (p, n, q) for p, (_, n), q in zip(by_seeds, seeds, by_samples, strict=True)
-        ]
-        for cell, (p, n, q) in zip([best, *others], tests, strict=True):
-            value, gap = _value(cell), _value(cell) - _value(best)
-            rows.append((*astuple(bench), protocol, cell.method, cell.encoder, cell.headline, value, gap, p, n, q))
-    named = ("protocol", "method", "encoder", "metric", "value", "gap", "p_seeds", "pairs", "p_samples")
+        compared = [pairs(cell, best) for cell in others]
+        by_seeds = holm([over_seeds(one.gaps) if one else math.nan for one in compared])
+        by_samples = holm([_over_samples(one, best.headline) for one in compared])
+        marks = rank_marks(group)
+        nothing = (math.nan,) * 3 + (0, math.nan, math.nan)
+        lines = [(0.0, *nothing[1:])]
+        for one, p, q in zip(compared, by_seeds, by_samples, strict=True):
+            gap = one.difference if one else None
+            lines.append((gap.mean, gap.low, gap.high, gap.seeds, p, q) if gap else nothing)
+        for cell, line in zip([best, *others], lines, strict=True):
+            mark = marks.get((cell.method, cell.encoder), "")
+            rows.append(
+                (*astuple(bench), protocol, cell.method, cell.encoder, cell.headline, _value(cell), *line, mark)
+            )
+    named = (
+        "protocol", "method", "encoder", "metric", "value", "gap", "low", "high", "pairs", "p_seeds", "p_samples", "mark",
+    )  # fmt: skip
     return pd.DataFrame(rows, columns=[*Bench.__dataclass_fields__, *named])
+
+
+def _over_samples(found: Pairs | None, headline: str) -> float:
+    if found is None or found.samples is None or headline != HEADLINE:
+        return math.nan
+    return over_samples(found.samples.mean(axis=0))
 
 
 def agreement(cells: Iterable[Cell]) -> pd.DataFrame:
@@ -247,17 +238,3 @@ def _ranked(cells: Iterable[Cell]) -> list[Cell]:
 def _value(cell: Cell) -> float:
     """The mean over seeds of what its protocol ranks by, in percent."""
     return cell.metrics[cell.headline].mean
-
-
-def _right(cell: Cell) -> Correctness | None:
-    """Which test samples were classified right; ``None`` where the protocol ranks by something else."""
-    return cell.correct if cell.headline == HEADLINE else None
-
-
-def _of(cell: Cell, seeds: Sequence[int]) -> list[Run]:
-    return [run for run in cell.done if run.stage.labels.seed in seeds]
-
-
-def _by_seed(cell: Cell) -> dict[int, float]:
-    name = cell.headline
-    return {run.stage.labels.seed: run.stage.metrics[name] for run in cell.done if name in run.stage.metrics}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -15,33 +16,44 @@ from leaderboard.cells import Bench, aggregate
 from leaderboard.collect import collect
 from leaderboard.comparison import Ranking, against_best, agreement, rankings
 from leaderboard.render import replace
+from leaderboard.shown import shown
 from leaderboard.tables import one_line
 
 NOTE = (
-    "p of a paired t-test over seeds and of an exact sign test over test samples (McNemar's for one seed each), adjusted for "
-    "the number of methods (Holm). Ranks: methods measured on every table of a protocol; methods nearer than the critical "
-    "difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is no proof of equality."
+    "Over the seeds that a method and the best one have both run: the gap with its 95 % interval, p of a paired "
+    "t-test over seeds and of a sign-flip permutation test over test samples (McNemar's exact one for one seed), "
+    "adjusted for the number of methods (Holm). tied: the interval holds 0; single: it does not, but one seed says "
+    "nothing about the noise of training. Ranks: the largest complete block of methods and tables; methods nearer "
+    "than the critical difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is "
+    "no proof of equality."
 )
 """How to read the tests."""
+_BEST = {"value": ".1f", "gap": "+.1f", "low": "+.1f", "high": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}
 
 
-def write(results: Path, *, figures: bool = True) -> RenderableType:
+def write(results: Path, *, figures: bool = True, changed: bool = False) -> RenderableType:
     """Write ``statistics/`` into a results folder: ``best.csv``, ``ranks.csv``, ``agreement.csv`` and a picture of the ranks.
+
+    Args:
+        results: the folder with ``runs/``.
+        figures: whether to draw.
+        changed: compare cells with changed settings too.
 
     Returns:
         What to print.
     """
-    cells = aggregate(collect(results))
+    cells, left_out = shown(aggregate(collect(results)), changed)
     best, ranked, agreed = against_best(cells), rankings(cells), agreement(cells)
     folder = results / "statistics"
     folder.mkdir(parents=True, exist_ok=True)
     for file, frame in (("best", best), ("ranks", _frame(ranked)), ("agreement", agreed)):
         replace(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     parts: list[RenderableType] = [
-        _grid("Against the best method", best, {"value": ".1f", "gap": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}),
+        _grid("Against the best method", best, _BEST),
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": ".3f", "critical": ".2f"}),
+        *(Text(line) for one in ranked if (line := _unranked(one))),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": ".3f"}),
-        Text(NOTE, style="dim"),
+        Text(f"{NOTE} {left_out}".rstrip(), style="dim"),
     ]
     written = f"Written: {folder}/{{best,ranks,agreement}}.csv"
     if figures and ranked:
@@ -49,6 +61,20 @@ def write(results: Path, *, figures: bool = True) -> RenderableType:
 
         written += ", " + ", ".join(str(path) for path in draw(ranked, folder))
     return Group(*parts, Text(written, style="dim"))
+
+
+def _unranked(one: Ranking) -> str:
+    """What a ranking had to leave out for its block to be complete, "" for nothing."""
+    tables = [_place(vars(bench)) for bench in one.left_out]
+    names = [" ".join(name) for name in one.unranked]
+    where = f"{one.protocol}, recipe {one.recipe}, budget {one.budget}"
+    return one_line(f"Not in the ranks of {where}: {', '.join([*tables, *names])}") if tables or names else ""
+
+
+def _place(bench: Mapping[str, str]) -> str:
+    """Data and stream in words."""
+    source = f" from {bench['source']}" if bench["source"] else ""
+    return f"{bench['dataset']}/{bench['split']}{source} {bench['stream']}"
 
 
 def _frame(ranked: list[Ranking]) -> pd.DataFrame:

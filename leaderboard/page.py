@@ -56,16 +56,22 @@ class Piece:
 
 
 def write(
-    results: Path, boards: Sequence[Table], cells: Iterable[Cell], stages: Mapping[str, Stage], others: Submitted
+    results: Path,
+    boards: Sequence[Table],
+    cells: Iterable[Cell],
+    stages: Mapping[str, Stage],
+    others: Submitted,
+    legend: str = LEGEND,
 ) -> Path:
     """Write ``results/page`` anew, a folder that opens from a disk or any web server.
 
     Args:
         results: where tables, ablations, statistics and figures lie that are to be shown; absent ones are left out.
         boards: the leaderboard's tables, those of others behind.
-        cells: what was measured here.
+        cells: what was measured here, also what only other tables show.
         stages: all stages by key.
         others: what entries measured.
+        legend: what the numbers of the leaderboard are.
 
     Returns:
         The page's ``index.html``.
@@ -83,7 +89,7 @@ def write(
     text = render.template("page.html").render(
         boards=[(board, _facets(board)) for board in boards],
         choices=_choices(boards),
-        legend=LEGEND,
+        legend=legend,
         metrics=METRICS,
         files=files,
         ablations=_tables(results / "ablations", draft / "ablations"),

@@ -13,7 +13,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from leaderboard import render
-from leaderboard.cells import HEADLINE, Summary
+from leaderboard.cells import Summary
+from leaderboard.differences import Mark
 from leaderboard.paper import Filled, FilledTable
 from leaderboard.published import Number
 from leaderboard.tables import Entry, Row, Table, one_line, rank_marks, short_keys
@@ -21,7 +22,8 @@ from leaderboard.tables import Entry, Row, Table, one_line, rank_marks, short_ke
 LEGEND = (
     "Reported: as the source prints it, percent; ? where sources contradict it or it is said to be another number. "
     "Measured: by this suite, last epoch, mean ± sd over n seeds, and its difference to the reported one. "
-    "Only measured numbers are ranked: best in bold, ≈ cannot be told apart from it; reference rows are not ranked. "
+    "Only measured numbers are ranked: best in bold, ≈ cannot be told apart from it, † differs over test samples, but fewer "
+    "than two seeds are common (as in the leaderboard); reference rows are not ranked. "
     "A letter says why there is no number."
 )
 COLUMNS = (
@@ -113,13 +115,13 @@ def _letters(cells: Iterable[Filled]) -> dict[str, str]:
     return {reason: ascii_lowercase[i % 26] * (1 + i // 26) for i, reason in enumerate(reasons)}
 
 
-def _best(filled: FilledTable) -> dict[int, str]:
-    """``best`` and ``tied`` of every column among the rows of one stream, by identity of the cell."""
-    found: dict[int, str] = {}
+def _best(filled: FilledTable) -> dict[int, Mark]:
+    """Marks of every column, by its own metric, among the rows of one stream; by identity of the cell."""
+    found: dict[int, Mark] = {}
     for i, column in enumerate(filled.table.columns):
         for stream in {line[i].spot.row.measured_stream for line in filled.rows}:
             same = [line[i] for line in filled.rows if line[i].cell and line[i].spot.row.measured_stream == stream]
-            named = rank_marks([one.cell for one in same if one.cell]) if column.metric == HEADLINE else {}
+            named = rank_marks([one.cell for one in same if one.cell], column.metric)
             found |= {id(one): named.get((one.cell.method, one.cell.encoder), "") for one in same if one.cell}
     return found
 
@@ -131,7 +133,7 @@ def _reported(number: Number | None) -> Entry:
     return Entry(text, summary=Summary(number.value, None, 0))
 
 
-def _measured(one: Filled, mark: str, letter: str) -> Entry:
+def _measured(one: Filled, mark: Mark, letter: str) -> Entry:
     summary = one.summary
     if summary is None or one.cell is None:
         return Entry(f"({letter})" if letter else _BARE)

@@ -19,7 +19,6 @@ from rich.text import Text
 from leaderboard.tables import LEGEND, Entry, Row, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
-_TIED = "≈"
 
 
 def terminal(boards: Sequence[Table], legend: str = LEGEND) -> RenderableType:
@@ -83,9 +82,8 @@ def _section_ends(rows: Sequence[Row]) -> list[bool]:
 def _entry_text(entry: Entry) -> Text:
     if entry.summary is None:
         return Text(entry.text, style="dim")
-    mark = f" {_TIED}" if entry.mark == "tied" else ""
     more = "".join(f"\n{line}" for line in (entry.detail, entry.gap) if line)
-    return Text.assemble((entry.text, "bold" if entry.mark == "best" else ""), mark, (more, "dim"))
+    return Text.assemble((entry.text, "bold" if entry.mark == "best" else ""), entry.sign, (more, "dim"))
 
 
 def markdown(boards: Sequence[Table], figure: str = "", title: str = "Leaderboard", legend: str = LEGEND) -> str:
@@ -116,15 +114,14 @@ def _md(text: str) -> str:
 
 def _md_entry(entry: Entry) -> str:
     text = f"**{_md(entry.text)}**" if entry.mark == "best" else _md(entry.text)
-    tied = f" {_TIED}" if entry.mark == "tied" else ""
-    return "<br>".join([text + tied, *(_md(line) for line in (entry.detail, entry.gap) if line)])
+    return "<br>".join([text + entry.sign, *(_md(line) for line in (entry.detail, entry.gap) if line)])
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "·": r"$\cdot$", "Δ": r"$\Delta$",
-    "[": "{[}", "]": "{]}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "†": r"$\dagger$", "·": r"$\cdot$",
+    "Δ": r"$\Delta$", "[": "{[}", "]": "{]}",
 }  # fmt: skip
 
 
@@ -157,9 +154,9 @@ def _tex(text: str) -> str:
 
 def _tex_entry(entry: Entry) -> str:
     text = rf"\textbf{{{_tex(entry.text)}}}" if entry.mark == "best" else _tex(entry.text)
-    tied = rf" {_tex(_TIED)}" if entry.mark == "tied" else ""
+    text += _tex(entry.sign)
     more = "; ".join(line for line in (entry.detail, entry.gap) if line)
-    return rf"{text}{tied} {{\scriptsize {_tex(more)}}}" if more else text
+    return rf"{text} {{\scriptsize {_tex(more)}}}" if more else text
 
 
 def template(name: str) -> jinja2.Template:

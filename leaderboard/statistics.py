@@ -1,7 +1,8 @@
-"""What one may read into a number: bootstrap intervals over test samples, and a paired test of two methods."""
+"""How far a number may be off: intervals over test samples and over seeds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 _RESAMPLES = 1000
 _SEED = 0
@@ -20,7 +22,7 @@ class Correctness:
 
     Attributes:
         ids: (n,) sample names in the order of the split.
-        values: (n,) 0 or 1, or a mean over seeds and draws; any number where samples are recordings.
+        values: (n,) 0 or 1, or a mean over draws of labels; any number where samples are recordings.
     """
 
     ids: NDArray[Any]
@@ -39,12 +41,12 @@ def correctness(path: Path) -> Correctness | None:
         return None
 
 
-def average(parts: Sequence[Correctness | None]) -> Correctness | None:
-    """Mean over seeds; ``None`` unless every part is there and all hold the same samples."""
+def aligned(parts: Sequence[Correctness | None]) -> NDArray[np.float64] | None:
+    """Values of the same samples, a row per part (parts, n); ``None`` unless every part is there and has these samples."""
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts) or any(not np.array_equal(known[0].ids, part.ids) for part in known):
         return None
-    return Correctness(known[0].ids, np.mean([part.values for part in known], axis=0))
+    return np.stack([part.values for part in known])
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -58,18 +60,19 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def indistinguishable(one: Correctness | None, other: Correctness | None, seed_variance: float) -> bool:
-    """Whether two methods' accuracies on the same samples differ by less than 1.96 standard errors.
+def margin(*sources: NDArray[np.float64]) -> float:
+    """Half of the 95 % interval of a mean that is uncertain for several reasons, such as test samples and seeds.
 
-    A paired z-test; for one seed each it is McNemar's test. It errs on the side of calling methods equal.
+    Each source adds the square of its own half, Student's quantile times its standard error (Zou and Donner, Statistics in
+    Medicine 27, 2008). Noise of a sample under a seed is in both, so the interval is a little too wide rather than too narrow,
+    as that of a bootstrap of both is (Owen, Annals of Applied Statistics 1, 2007).
 
     Args:
-        one: average over seeds.
-        other: the same of the other method.
-        seed_variance: variance of the difference that seeds cause: sd^2 / n of both methods added up (of shares).
+        sources: of each (n,) means, one per sample or per seed, whose mean is what the interval is about.
+
+    Returns:
+        Half of the width, in the unit of the values; nan where no source has two of them.
     """
-    if one is None or other is None or not np.array_equal(one.ids, other.ids):
-        return False
-    difference = one.values - other.values
-    error = (difference.var() / len(difference) + seed_variance) ** 0.5
-    return bool(abs(difference.mean()) <= 1.96 * error)
+    known = [values for values in sources if len(values) > 1]
+    halves = [float(stdtrit(len(v) - 1, 0.975)) * float(v.std(ddof=1)) / len(v) ** 0.5 for v in known]
+    return math.hypot(*halves) if halves else math.nan

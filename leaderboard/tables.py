@@ -8,7 +8,8 @@ from dataclasses import astuple, dataclass
 from itertools import groupby
 
 from leaderboard.cells import HEADLINE, Bench, Cell, Summary
-from leaderboard.statistics import indistinguishable
+from leaderboard.differences import Mark, difference
+from leaderboard.differences import mark as mark_of
 
 REFERENCES = {
     "raw": "raw coordinates",
@@ -31,11 +32,13 @@ _MAIN = "linear"
 _RANKED = "miou"
 _CHARTED = 4
 _KEY_DIGITS = 6
+_SIGNS: Mapping[Mark, str] = {"tied": " ≈", "single": " †"}
 
 LEGEND = (
-    "In percent, last epoch: mean ± sd over n seeds [95 % bootstrap interval over test samples]; "
-    "draws ± is the sd over draws of labels. "
-    "Best method in bold; ≈ cannot be told apart from it (paired z-test over test samples and seeds, 5 %). "
+    "In percent, last epoch: mean ± sd over n seeds [95 % interval: over seeds and test samples, of one seed over test samples "
+    "only]; draws ± is the sd over draws of labels. Best method in bold. "
+    "≈ cannot be told apart from it: the 95 % interval of the difference, paired by seed and test sample, holds 0. "
+    "† differs over test samples, but fewer than two seeds are common, so nothing is known about the noise of training. "
     "Reference rows come first and are not ranked."
 )
 
@@ -48,7 +51,7 @@ class Entry:
         text: ``81.3 ± 0.4``, or the reason why there is no number.
         detail: ``[79.9, 82.6] n=3``.
         gap: what is missing beside that number.
-        mark: ``best`` of its column, or ``tied`` with it.
+        mark: how it stands to the best of its column.
         summary: the numbers, ``None`` where there are none.
         key: of the cell behind it, which the page opens; "" where there is none.
     """
@@ -56,9 +59,14 @@ class Entry:
     text: str
     detail: str = ""
     gap: str = ""
-    mark: str = ""
+    mark: Mark = ""
     summary: Summary | None = None
     key: str = ""
+
+    @property
+    def sign(self) -> str:
+        """The sign of its mark with a space before it, "" where there is none."""
+        return _SIGNS.get(self.mark, "")
 
 
 @dataclass(frozen=True)
@@ -207,21 +215,22 @@ def method_order(cell: Cell) -> tuple[int, float, tuple[str, str]]:
     return (_reference_order(cell.method), 0.0 if is_reference(cell.method) else -value, (cell.method, cell.encoder))
 
 
-def rank_marks(column: Sequence[Cell]) -> dict[tuple[str, str], str]:
-    """``best`` and ``tied`` by method and encoder; nothing where there are fewer than two methods to compare."""
-    ranked = [cell for cell in column if cell.headline in cell.metrics and not is_reference(cell.method)]
+def rank_marks(column: Sequence[Cell], metric: str = "") -> dict[tuple[str, str], Mark]:
+    """Marks by method and encoder; nothing where there are fewer than two methods to compare.
+
+    Args:
+        column: cells of one protocol and bench.
+        metric: what to rank by; "" for what the protocol does.
+    """
+    known = [(cell, cell.metrics.get(metric or cell.headline)) for cell in column if not is_reference(cell.method)]
+    ranked = [(cell, one.mean) for cell, one in known if one]
     if len(ranked) < 2:
         return {}
-    top = max(ranked, key=lambda cell: cell.metrics[cell.headline].mean)
-    best = top.metrics[top.headline]
-    marks = {}
-    for cell in ranked:
-        own = cell.metrics[cell.headline]
-        if own.mean == best.mean:
-            marks[cell.method, cell.encoder] = "best"
-        elif indistinguishable(top.correct, cell.correct, (best.error**2 + own.error**2) / 100**2):
-            marks[cell.method, cell.encoder] = "tied"
-    return marks
+    top, best = max(ranked, key=lambda one: one[1])
+    return {
+        (cell.method, cell.encoder): "best" if value == best else mark_of(difference(cell, top, metric))
+        for cell, value in ranked
+    }
 
 
 def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str, str, str], Cell]) -> str:
@@ -232,7 +241,7 @@ def _elsewhere(method: str, encoder: str, protocol: str, grid: Mapping[tuple[str
     return "not asked for"
 
 
-def entry_of(cell: Cell | None, metric: str, mark: str, elsewhere: str) -> Entry:
+def entry_of(cell: Cell | None, metric: str, mark: Mark, elsewhere: str) -> Entry:
     """What a table shows of a cell; ``elsewhere`` is said where there is none."""
     if cell is None:
         return Entry(elsewhere)

@@ -44,6 +44,12 @@ def test_a_run_ends_with_a_leaderboard(cli, tmp_path):
     for name in ("random", "raw", "tinyclr"):
         assert name in result.output
     assert "Written: results/leaderboard." in result.output
+    assert "Linear[epochs=5] top-1" in result.output  # changed, but asked for
+    assert "--changed shows" not in result.output
+    later = " ".join(cli("report").output.split())
+    assert "Linear[epochs=5]" not in later
+    assert "3 cells with changed settings" in later
+    assert "Linear[epochs=5] top-1" in cli("report", "--changed").output
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
         "runs", "logs", "figures", "page", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html",
     }  # fmt: skip

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from engine.config import BenchError
-from engine.options import WIDTH, data_option, read_option, results_option
+from engine.options import WIDTH, changed_option, data_option, listed, read_option, results_option
 from engine.registry import match
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datasets.clips import Split
     from engine.bench import Bench as Workbench
     from engine.stages import Stage
-    from leaderboard.cells import Bench
+    from leaderboard.cells import Bench, Cell
     from leaderboard.experiments import Experiment
     from leaderboard.skeletons import Skeleton
 
@@ -142,22 +142,30 @@ class Scene:
 
 @click.command(epilog=_NAMES)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@listed("--methods", None, "Methods beside the reference rows.  [default: all]")
+@changed_option
 @read_option
 @results_option
 @data_option
-def figures(names: tuple[str, ...], asked: tuple[str, ...], results: Path, data: Path) -> None:
+def figures(
+    names: tuple[str, ...], methods: tuple[str, ...], changed: bool, asked: tuple[str, ...], results: Path, data: Path
+) -> None:
     """Draw figures NAME (default: all) of the runs in RESULTS, into RESULTS/figures."""
     from engine.commands.reproduce import data_names
     from engine.commands.run import assert_own_datasets
     from leaderboard.cells import aggregate
     from leaderboard.collect import collect
     from leaderboard.experiments import experiments
+    from leaderboard.shown import shown
     from leaderboard.style import canvas
 
     assert_own_datasets()
     wanted = [match(name, {known: known for known in FIGURES}, "figure") for name in names] or list(FIGURES)
     console, reads = Console(width=WIDTH), data_names(asked)
-    found = experiments(aggregate(collect(results)), results)
+    cells, left_out = shown(aggregate(collect(results)), changed)
+    found = experiments(_chosen(cells, methods), results)
+    if left_out:
+        console.print(left_out, style="dim", highlight=False, markup=False)
     if not found:
         raise BenchError(f"No evaluations in {results / 'runs'}. Run something: python run_bench.py --methods aimclr")
     drawn = {name: set[Path]() for name in wanted}
@@ -177,6 +185,19 @@ def figures(names: tuple[str, ...], asked: tuple[str, ...], results: Path, data:
         for old in (results / "figures").glob(f"{name}[-.]*"):
             if old not in paths_now:
                 old.unlink()  # of runs that are gone, or named when there were fewer benches
+
+
+def _chosen(cells: Sequence[Cell], methods: Sequence[str]) -> list[Cell]:
+    """Cells of some methods, with presets and changes of any kind, and of the reference rows; of all where none is named.
+
+    Raises:
+        BenchError: there are no runs of a method.
+    """
+    from leaderboard.tables import base_name, is_reference
+
+    known = {name: name for cell in cells if not is_reference(name := base_name(cell.method))}
+    wanted = {match(name, known, "method") for name in methods} or set(known)
+    return [cell for cell in cells if is_reference(cell.method) or base_name(cell.method) in wanted]
 
 
 def _suffixes(benches: Sequence[Bench]) -> list[str]:

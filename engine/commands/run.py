@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.commands.report import render
 from engine.config import BenchError
 from engine.options import WIDTH
+
+if TYPE_CHECKING:
+    from engine.plan import Plan
+    from engine.store import RunStore
 
 
 def run(*, data: Path, methods: tuple[str, ...], protocols: tuple[str, ...], **options: Any) -> int:
@@ -23,9 +28,16 @@ def run(*, data: Path, methods: tuple[str, ...], protocols: tuple[str, ...], **o
         protocols=registry.names("protocols") if protocols == ("all",) else protocols,
         **request,
     )
+    asked: set[str] = set()
+
+    def make(store: RunStore, gpu: bool, tell: Callable[[str], None]) -> Plan:
+        plan = build(wanted, data, store, gpu=gpu, tell=tell)
+        asked.update(job.stage.key for job in plan.jobs)
+        return plan
+
     return carry_out(
-        lambda store, gpu, tell: build(wanted, data, store, gpu=gpu, tell=tell),
-        lambda console: render(options["results"], console),
+        make,
+        lambda console: render(options["results"], console, asked=asked),
         width=WIDTH,
         **options,
     )

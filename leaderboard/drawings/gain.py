@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from engine.config import BenchError
 from leaderboard.cells import Cell
+from leaderboard.differences import pairs
 from leaderboard.experiments import Experiment, measured
+from leaderboard.statistics import margin
 from leaderboard.style import plain
 
 BASE = "aimclr"
@@ -19,14 +21,14 @@ BASE = "aimclr"
 
 @dataclass(frozen=True)
 class Gain:
-    """Difference of recalls per class, in points: mean (classes,) and 1.96 standard errors (classes,)."""
+    """Difference of recalls per class, in points: mean (classes,) and half of its 95 % interval (classes,)."""
 
     mean: NDArray[np.float64]
     error: NDArray[np.float64]
 
 
 def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figure:
-    """One panel per method other than AimCLR; classes in the order of their mean gain, whiskers 95 % over test samples.
+    """One panel per method other than AimCLR; classes in the order of their mean gain, whiskers are 95 % intervals.
 
     Args:
         experiments: of a bench.
@@ -68,22 +70,18 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
 
 
 def gains(base: Cell, other: Cell) -> Gain | None:
-    """Recall of ``other`` minus that of ``base`` per class; ``None`` unless both kept scores of the same samples.
+    """Recall of ``other`` minus that of ``base`` per class, over the seeds that both have run.
 
-    Of several seeds (and draws of labels) a sample counts as right in the share of those that got it right.
+    Returns:
+        nan for a class without test samples, and as the half of one with a single sample and seed; ``None`` unless both kept
+        scores of the same samples under a common seed.
     """
-    first, second = base.correct, other.correct
-    if first is None or second is None or not np.array_equal(first.ids, second.ids):
+    found, labels = pairs(other, base), _labels(base)
+    if found is None or found.samples is None or labels is None or len(labels) != found.samples.shape[1]:
         return None
-    labels = _labels(base)
-    if labels is None or labels.shape != first.values.shape:
-        return None
-    difference = 100 * (second.values - first.values)
-    size = np.bincount(labels)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a class without test samples has no recall
-        mean = np.bincount(labels, difference) / size
-        variance = np.bincount(labels, (difference - mean[labels]) ** 2) / np.maximum(size - 1, 1)
-        return Gain(mean, 1.96 * np.sqrt(variance / size))
+    classes = [found.samples[:, labels == c] for c in range(labels.max() + 1)]
+    mean = np.array([own.mean() if own.size else np.nan for own in classes])
+    return Gain(mean, np.array([margin(own.mean(axis=0), own.mean(axis=1)) if own.size else np.nan for own in classes]))
 
 
 def _labels(cell: Cell) -> NDArray[np.int64] | None:

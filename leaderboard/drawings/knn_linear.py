@@ -12,7 +12,7 @@ from leaderboard.experiments import Experiment
 
 
 def draw(experiments: Sequence[Experiment]) -> Figure:
-    """A point per method, with 95 % intervals over test samples; references are hollow.
+    """A point per method, with 95 % intervals as in the leaderboard; references are hollow.
 
     Raises:
         BenchError: no method is evaluated by both.

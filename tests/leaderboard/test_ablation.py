@@ -16,10 +16,10 @@ from leaderboard.ablation import AblationTable, Variant, fill
 from leaderboard.ablation_board import COLUMNS, LEGEND, board, frame, overview, write
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
-from leaderboard.comparison import difference
+from leaderboard.differences import difference
 from leaderboard.published import load
 
-T_975 = {1: 12.706205, 2: 4.302653}
+T_975 = {1: 12.706205, 2: 4.302653, 199: 1.971957}
 """Student's quantile by degrees of freedom, from a printed table."""
 
 
@@ -35,8 +35,8 @@ def twin(one: list[np.ndarray], other: list[np.ndarray]) -> tuple[float, float]:
     each = [
         100 * sum(float(a[i]) - float(b[i]) for a, b in zip(one, other, strict=True)) / seeds for i in range(samples)
     ]
-    spread = sum((x - sum(each) / samples) ** 2 for x in each) / samples
-    half = (1.96**2) * spread / samples
+    spread = sum((x - sum(each) / samples) ** 2 for x in each) / (samples - 1)
+    half = T_975[samples - 1] ** 2 * spread / samples
     if seeds > 1:
         half += T_975[seeds - 1] ** 2 * sum((gap - mean) ** 2 for gap in gaps) / (seeds - 1) / seeds
     return mean, math.sqrt(half)
@@ -122,7 +122,7 @@ def test_rows_beside_the_full_one(fake) -> None:
     assert texts[3][0] == texts[0][0]
     assert texts[3][1] == "same runs"
     assert texts[4] == ["not run yet", "-", "not run yet", "-"]
-    assert [row.entries[1].mark for row in shown.rows] == ["", "", "tied", "", ""]
+    assert [row.entries[1].mark for row in shown.rows] == ["", "single", "tied", "", ""]
     assert "Same runs" in shown.note
 
 

@@ -44,17 +44,36 @@ def test_seeds_become_mean_and_sample_sd(fake) -> None:
     assert alone.ci_low.isna().tolist() == [False, True, True]
 
 
-def test_interval_of_a_slow_bootstrap_over_samples(fake) -> None:
+def test_interval_of_one_seed_is_a_slow_bootstrap_over_samples(fake) -> None:
     rng = np.random.default_rng(0)
-    right = [rng.random(200) < 0.7 for _ in range(3)]
+    right = rng.random(200) < 0.7
+    fake.evaluate(accuracy=right)
+    row = long(fake.folder).iloc[0]
+    low, high = np.quantile([100 * right[rng.integers(0, 200, 200)].mean() for _ in range(5000)], (0.025, 0.975))
+    assert (row.ci_low, row.ci_high) == pytest.approx((low, high), abs=1.1)  # a sample is half a point
+
+
+def test_interval_of_several_seeds_is_over_seeds_and_samples(fake) -> None:
+    rng = np.random.default_rng(0)
+    right = [rng.random(200) < share for share in (0.7, 0.75, 0.65)]
     for seed, correct in enumerate(right):
         fake.evaluate(seed=seed, accuracy=correct)
     row = long(fake.folder).iloc[0]
-    mean = np.mean(right, axis=0)
-    resamples = [100 * mean[rng.integers(0, 200, 200)].mean() for _ in range(5000)]
-    low, high = np.quantile(resamples, (0.025, 0.975))
-    assert row.ci_low == pytest.approx(low, abs=0.5)
-    assert row.ci_high == pytest.approx(high, abs=0.5)
+    seeds = [100 * sum(map(int, one)) / 200 for one in right]
+    samples = [100 * sum(int(one[i]) for one in right) / 3 for i in range(200)]
+    # Student's quantiles on 2 and 199 degrees of freedom, from a printed table.
+    half = (4.302653 * np.std(seeds, ddof=1) / 3**0.5) ** 2 + (1.971957 * np.std(samples, ddof=1) / 200**0.5) ** 2
+    assert row.ci_low == pytest.approx(np.mean(seeds) - half**0.5, abs=1e-4)
+    assert row.ci_high == pytest.approx(np.mean(seeds) + half**0.5, abs=1e-4)
+    assert row.ci_low < min(seeds) < max(seeds) < row.ci_high
+
+
+def test_intervals_are_percentages(fake) -> None:
+    for seed, share in enumerate((0.9, 1.0)):
+        fake.evaluate(seed=seed, accuracy=share)
+    row = long(fake.folder).iloc[0]
+    assert row.ci_high == 100  # two seeds ten points apart: 95 +- 64
+    assert row.ci_low == pytest.approx(95 - 63.5, abs=0.5)
 
 
 def test_interval_without_scores(fake) -> None:

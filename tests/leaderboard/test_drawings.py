@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 
 from datasets.layout import NTU25
 from engine.config import BenchError
@@ -120,9 +121,10 @@ def test_gains_are_differences_of_recalls(bench) -> None:
         recalls = [np.mean([(s["prediction"][s["label"] == c] == c).mean() for s in seeds]) for seeds in scores]
         assert found.mean[c] == pytest.approx(100 * (recalls[1] - recalls[0]))
         inside = scores[0][0]["label"] == c
-        right = [np.mean([s["prediction"] == s["label"] for s in seeds], axis=0)[inside] for seeds in scores]
-        expected = 1.96 * 100 * np.std(right[1] - right[0], ddof=1) / np.sqrt(inside.sum())
-        assert found.error[c] == pytest.approx(expected)
+        first, second = (np.array([s["prediction"] == s["label"] for s in seeds], float)[:, inside] for seeds in scores)
+        over_samples = stats.sem((second - first).mean(axis=0)) * stats.t.ppf(0.975, inside.sum() - 1)
+        over_seeds = stats.sem((second - first).mean(axis=1)) * stats.t.ppf(0.975, len(first) - 1)
+        assert found.error[c] == pytest.approx(100 * np.hypot(over_samples, over_seeds))
 
 
 def test_tsne_shows_the_same_clips_of_every_method_and_neighbours_stay_neighbours() -> None:

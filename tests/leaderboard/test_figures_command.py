@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import run_bench
+from engine.commands import figures as commands
+from engine.config import BenchError
 from tests.datasets.test_npz import save
 
 
@@ -58,6 +60,25 @@ def test_several_benches_get_a_picture_each_and_old_ones_go(fake) -> None:
         "leaderboard.png",
         *(f"knn_linear-{stream}.{kind}" for stream in ("bone", "joint") for kind in ("svg", "png")),
     }
+
+
+def test_methods_are_chosen_and_changed_settings_left_out(fake, monkeypatch) -> None:
+    drawn: list[list[str]] = []
+
+    def note(scene, path):
+        drawn.append([one.method for one in scene.experiments])
+        raise BenchError("nothing")
+
+    monkeypatch.setitem(commands.FIGURES, "gain", note)
+    for method in ("random", "aimclr", "hiclr", "aimclr[d3m=false]"):
+        fake.evaluate(method, "linear")
+    assert "1 cell with changed settings" in figures(fake, "gain").output
+    assert "changed settings" not in figures(fake, "gain", "--changed", "--methods", "aim").output
+    assert [sorted(names) for names in drawn] == [
+        ["aimclr", "hiclr", "random"],
+        ["aimclr", "aimclr[d3m=false]", "random"],
+    ]
+    assert "Did you mean 'aimclr'" in figures(fake, "gain", "--methods", "aimcrl", code=2).output
 
 
 @pytest.mark.parametrize(

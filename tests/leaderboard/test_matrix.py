@@ -28,7 +28,7 @@ def test_methods_on_several_encoders_get_a_matrix(fake) -> None:
     assert shown["hiclr"][1] == "80.0"
     assert "needs a graph" in shown["hiclr"][0]
     marks = {row.name: [entry.mark for entry in row.entries] for row in table.rows}
-    assert marks == {"random encoder": ["", ""], "aimclr": ["", "best"], "hiclr": ["", ""]}
+    assert marks == {"random encoder": ["", ""], "aimclr": ["", "best"], "hiclr": ["", "single"]}
     result = CliRunner().invoke(run_bench.main, ["report", "--results", str(fake.folder)])
     assert result.exit_code == 0, result.output
     assert "top-1 by encoder" in result.output

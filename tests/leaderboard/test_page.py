@@ -172,7 +172,7 @@ def test_names_are_text_wherever_they_stand(fake, where: str) -> None:
     name = NASTY.replace("/", "|")
     more: dict[str, Any] = {"facts": {"classes": [NASTY], "recall": [1.0]}} if where == "facts" else {where: name}
     fake.evaluate(**({"method": "hiclr"} | more))
-    write(fake.folder, figures=False)
+    write(fake.folder, figures=False, changed=True)
     page = index(fake.folder)
     assert page.open == []
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]

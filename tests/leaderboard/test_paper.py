@@ -304,6 +304,24 @@ def test_the_papers_data_may_be_read_under_another_name(fake, numbers) -> None:
     assert request.parts["datasets"] == ("form:NTU60_CS.npz",)
 
 
+def test_every_measure_of_segmentation_has_its_best(fake, numbers) -> None:
+    for method, miou, acc in (("actclr", 30.0, 60.0), ("aimclr", 20.0, 70.0)):
+        for seed in (0, 1):
+            fake.evaluate(
+                method, "segmentation", seed, 0.5, scores=False, facts={"headline": "miou"},
+                metrics={"miou": miou + seed, "acc": acc + 2 * seed, "macc": 50.0, "fwiou": 40.0 + seed * (method == "aimclr")},
+                dataset="pku_mmd2", split="xview", source="ntu60/xview",
+            )  # fmt: skip
+    board = paper_board.board(filled(fake, numbers, "actclr.t6"))
+    marks = {
+        row.name: [e.mark for e, head in zip(row.entries, board.columns, strict=True) if head.endswith("measured")]
+        for row in board.rows
+    }
+    # Constant differences have no spread; of FWIoU they are 0 and 1, and two seeds decide nothing.
+    assert marks["ActCLR joint"] == ["", "best", "tied", "best"]
+    assert marks["AimCLR joint"] == ["best", "best", "best", ""]
+
+
 def test_stand_ins_of_several_measures_are_told_apart() -> None:
     assert [c.title for c in on(find("actclr.t6"), ("a/x->b/y",)).columns] == [
         "a/x->b/y acc", "a/x->b/y macc", "a/x->b/y fwiou", "a/x->b/y miou",

@@ -45,7 +45,7 @@ def test_methods_are_ranked_by_miou_over_recordings(fake) -> None:
     segmented(fake, "random", 0.7 + noise)
     found = board(fake)
     assert [row.name for row in found.rows] == ["majority class", "random encoder", "actclr", "aimclr", "hiclr"]
-    assert [row.entries[0].mark for row in found.rows] == ["", "", "best", "tied", ""]
+    assert [row.entries[0].mark for row in found.rows] == ["", "", "best", "tied", "single"]
     assert [row.entries[0].text for row in found.rows] == ["3.0", "70.0", "51.0", "50.0", "30.0"]
     assert found.rows[0].entries[2].text == "-"
     assert found.rows[2].entries[2].text == "-"
