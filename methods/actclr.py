@@ -18,7 +18,7 @@ from engine.config import BenchError, Config, knob
 from methods.actionlet import ActionletConfig, DistillConfig, difference_activation, distill, mixture_weights
 from methods.base import Context, MethodConfig, Step
 from methods.blocks import MomentumConfig
-from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
+from methods.skeletonclr import DSTA, QUICK, MomentumMethodConfig, SkeletonCLR
 
 Branch = Literal["mats", "q", "t", "m"]
 
@@ -81,7 +81,10 @@ class ActCLR(SkeletonCLR):
     init_from = "aimclr"
     cost = 5.0
     budgets = {"quick": {**QUICK, "train.batch": 16, "train.epochs": 12, "train.lr": 5e-4}}
-    tuned = {"quick:synthetic": {"train.batch": 32, "train.epochs": 5, "train.lr": 1e-3}}
+    tuned = {
+        "quick:synthetic": {"train.batch": 32, "train.epochs": 5, "train.lr": 1e-3},
+        "quick:dsta": {**DSTA, "train.epochs": 8},
+    }
     recipes = {
         "released": {
             "actionlet.anchor": "batch",

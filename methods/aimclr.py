@@ -11,7 +11,7 @@ from encoders.base import Encoder
 from engine.config import Config, knob
 from methods.base import MethodConfig, Step
 from methods.blocks import distribution_loss, energy_drop, info_nce, mined_nce, nearest_neighbours
-from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
+from methods.skeletonclr import DSTA, QUICK, MomentumMethodConfig, SkeletonCLR
 
 EXTREME = ("flip", "rotate", "time_flip", "noise", "blur", "axis_mask")
 """The paper's six further augmentations, in the order of the code at paper time (aimclr.md 3.2)."""
@@ -62,7 +62,7 @@ class AimCLR(SkeletonCLR):
     cost = 7.0
     # In a queue that holds every clip of a small set, the nearest neighbour is the clip's own earlier key (aimclr.md 8.16).
     budgets = {"quick": {**QUICK, "nnm.on": False, "train.batch": 16, "train.epochs": 40}}
-    tuned = {"quick:synthetic": {"train.batch": 32, "train.epochs": 10, "train.lr": 2e-3}}
+    tuned = {"quick:synthetic": {"train.batch": 32, "train.epochs": 10, "train.lr": 2e-3}, "quick:dsta": DSTA}
     recipes = {
         "released": {
             "moco.key_init": "independent",

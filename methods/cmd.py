@@ -12,7 +12,7 @@ from engine.config import Config, TrainConfig, knob
 from methods.base import MethodConfig, Step
 from methods.blocks import MomentumConfig, info_nce
 from methods.crossclr import CrosSCLR, Similarities
-from methods.skeletonclr import QUICK, MomentumMethodConfig
+from methods.skeletonclr import DSTA, QUICK, MomentumMethodConfig
 
 
 class DistillConfig(Config):
@@ -49,7 +49,7 @@ class CMD(CrosSCLR):
     default_encoder = "bigru"
     recipes = {}
     budgets = {"quick": QUICK}
-    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}}
+    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}, "quick:dsta": DSTA}
     ablations = {"distillation": {"without distillation": {"distill.weight": 0.0}}}
 
     def forward(self, views: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from encoders.base import Encoder
 from engine.config import Config, knob
 from methods.base import Context, Method, MethodConfig, Step
 from methods.blocks import Embedder, MomentumCopy, Queue, info_nce, mined_nce
-from methods.skeletonclr import QUICK, MomentumMethodConfig
+from methods.skeletonclr import DSTA, QUICK, MomentumMethodConfig
 
 
 class CrossConfig(Config):
@@ -71,7 +71,10 @@ class CrosSCLR(Method):
     recipes = {"released": {"moco.key_init": "independent", "cross.form": "mean_log"}}
     # A short queue, in which a clip seldom meets its own older key: that would be the neighbour which the others mine.
     budgets = {"quick": {**QUICK, "moco.queue": 256, "cross.start_epoch": 15}}
-    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3, "cross.start_epoch": 5}}
+    tuned = {
+        "quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3, "cross.start_epoch": 5},
+        "quick:dsta": {**DSTA, "cross.start_epoch": 12},
+    }
     ablations = {
         "mining": {"without mining": {"cross.start_epoch": 10_000}, "without context": {"cross.context": False}}
     }

@@ -14,7 +14,7 @@ from encoders.base import Encoder
 from engine.config import BenchError, Config, knob
 from methods.base import Context, MethodConfig, Step
 from methods.blocks import info_nce, mined_nce, nearest_neighbours
-from methods.skeletonclr import QUICK, MomentumMethodConfig, SkeletonCLR
+from methods.skeletonclr import DSTA, QUICK, MomentumMethodConfig, SkeletonCLR
 
 SETS = ("BA", "NA", "MASK", "DAE", "ADAIN")
 
@@ -97,7 +97,10 @@ class HiCLR(SkeletonCLR):
     config: HiCLRConfig
     cost = 10.0
     budgets = {"quick": {**QUICK, "train.epochs": 32, "moco.queue": 256, "nnm.on": False}}
-    tuned = {"quick:synthetic": {"train.epochs": 12, "train.lr": 2e-3, "train.batch": 16, "moco.queue": 1024}}
+    tuned = {
+        "quick:synthetic": {"train.epochs": 12, "train.lr": 2e-3, "train.batch": 16, "moco.queue": 1024},
+        "quick:dsta": DSTA,
+    }
     recipes = {
         "released": {"moco.key_init": "independent", "augment.noise_absent": True, "hierarchy.form": "ce"},
     }

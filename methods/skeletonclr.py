@@ -33,6 +33,9 @@ QUICK = {
 }
 """Budget ``quick``: settings that learn within minutes on a thousand clips (docs/methods.md says what was measured)."""
 
+DSTA = {"train.epochs": 24, "train.batch": 16, "train.lr": 5e-4, "moco.queue": 128}
+"""Budget ``quick`` on ``dsta``, whose features drift so fast that age alone would tell old keys from new ones (our choice)."""
+
 
 class SkeletonCLR(Method):
     """SkeletonCLR."""
@@ -42,7 +45,7 @@ class SkeletonCLR(Method):
     config: MomentumMethodConfig
     recipes = {"released": {"moco.key_init": "independent"}}
     budgets = {"quick": QUICK}
-    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}}
+    tuned = {"quick:synthetic": {"train.epochs": 10, "train.lr": 2e-3}, "quick:dsta": DSTA}
     cost = 4.0
 
     def __init__(self, config: MomentumMethodConfig, context: Context) -> None:

@@ -11,6 +11,7 @@ import pytest
 from engine import stages
 from engine.config import BenchError
 from engine.plan import Plan, Request, build
+from engine.rebuild import outside_plugins, rebuild
 from engine.registry import ROOT
 from methods.random import Random
 
@@ -267,3 +268,17 @@ def test_methods_use_the_encoder_of_their_paper_unless_one_is_named(world):
     assert rows(f"encoder={transformer}") == reference | {
         (method, transformer) for method in ("random", "skeletonclr", "mamp")
     }
+
+
+def test_settings_may_be_tuned_for_an_encoder(world):
+    request = Request(("hiclr",), ("knn",), (f"{PLUGINS}:Tiny",), sets=("encoder=dsta,stgcn", "hiclr.moco.dim=8"))
+    plan = build(request, world.results / "data", world.store)
+    evaluated = [job.stage for job in plan.jobs if job.stage.kind == "evaluate"]
+    trained = {stage.labels.encoder: stage for stage in evaluated if stage.labels.method.startswith("hiclr")}
+    queues = {encoder: one.parents[0].parents[0].choice.config.moco.queue for encoder, one in trained.items()}
+    assert queues == {"dsta": 128, "stgcn": 256}
+    # What is tuned is no change of the user's, also where a stage is built from its record.
+    assert {stage.labels.method for stage in trained.values()} == {"hiclr[moco.dim=8]"}
+    old = {job.stage.key: job.stage.record() for job in plan.jobs}
+    rebuilt = rebuild(old, {}, outside_plugins([f"{PLUGINS}:Tiny"]))
+    assert {key: stage.key for key, stage in rebuilt.items()} == {key: key for key in old}
