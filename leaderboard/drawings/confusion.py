@@ -38,26 +38,27 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
     rows, columns = grid(len(panels))
     side = 0.8 + 0.11 * min(max(count, 12), _NAMED)
     label = 0.065 * max(map(len, names)) if count <= _NAMED else 0.2
-    figure = Figure((side * columns + label + 0.9, (side + 0.25) * rows + 0.5), layout="constrained")
+    figure = Figure((side * columns + label + 0.9, (side + 0.35) * rows + 0.5), layout="constrained")
     grid_of_axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid_of_axes.ravel()[len(panels) :]:
         axes.set_visible(False)
     for axes, (one, matrix) in zip(grid_of_axes.ravel(), panels, strict=False):
         image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100, interpolation="none")
         top1 = one.top1(protocol)
-        axes.set_title(plain(one.title) + (f"  {top1.mean:.1f} %" if top1 else ""))
+        axes.set_title(plain(one.title) + (f"\n{top1.mean:.1f} %" if top1 else ""), fontsize=8)
         axes.grid(visible=False)
         if count <= _NAMED:
             axes.set_xticks(range(count), map(str, range(count)), fontsize=5)
-            axes.set_yticks(range(count), [f"{name}  {c}" for c, name in enumerate(names)], fontsize=6)
+            axes.set_yticks(range(count), [f"{name}  {c}" if classes else name for c, name in enumerate(names)], fontsize=6)
         axes.tick_params(length=0, pad=2)
         if count <= _WRITTEN:
             for (row, column), value in np.ndenumerate(matrix):
                 if value >= 0.5:
                     shade = "white" if value > 55 else "0.2"
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=shade)
-    bar = figure.colorbar(image, ax=grid_of_axes, shrink=0.6, pad=0.02)
-    bar.set_label(f"% of the true class ({protocol})")
+    bar = figure.colorbar(image, ax=grid_of_axes, fraction=0.02, aspect=25, shrink=0.6 / rows, anchor=(0, 1), pad=0.02)
+    bar.set_label(f"% of the true class ({protocol})", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)
     figure.supxlabel("predicted", fontsize=8)
     figure.supylabel("true", fontsize=8)
