@@ -144,7 +144,7 @@ def test_tables_show_the_measures_and_a_picture_is_drawn(world):
     assert low <= metrics["miou"] <= high
     assert f"{100 * 30 / 90:.1f} % of the frames of the 2 test recordings are background" in board.note
     assert "Windows of 20 frames, stride 10, pooling gap, 30 frames per second" in board.note
-    write(world.results)
+    write(world.results, changed=True)
     (picture,) = (world.results / "figures").glob("timelines-*.png")
     first = picture.read_bytes()
     write(world.results)
