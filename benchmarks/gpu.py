@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.pretrain import MINING
 from benchmarks.steps import Case, build, generated
-from benchmarks.tables import Table
+from benchmarks.tables import Table, told
 from datasets.clips import ClipSet
 from datasets.layout import NTU25
 from engine.train import Progress, pretrain
@@ -117,7 +117,7 @@ def measure(base: Case, device: str, count: int, batches: Sequence[int], markdow
         else:
             peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if on_gpu else ""
             rows.append([kind, f"{reached:,.0f}", f"{reached / GOAL:.2f}", f"{1000 * case.batch / reached:.1f}", peak])
-        print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
+        told(rows[-1])
     columns = ("", "clips/s", f"of {GOAL:,}", "ms per step", "peak GiB")
     Table(f"AimCLR, bf16, {count:,} clips on the device ({name})", columns, rows).show(markdown)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.tables import Table, show_all
+from benchmarks.tables import Table, show_all, told
 from benchmarks.timing import best_seconds
 from datasets.clips import from_storage
 from datasets.layout import NTU25
@@ -84,7 +84,7 @@ def table(threads: int = 1, batch: int = 16, precision: str = "float32", encoder
         clips = from_storage(torch.randn(batch, PERSONS, FRAMES, len(NTU25), 3))
         rate = batch / best_seconds(lambda encoder=encoder, clips=clips: encoder(clips).sum().backward(), 3, 1)  # type: ignore[misc]
         limits = arithmetic / operations, memory / moved, 1 / (operations / arithmetic + moved / memory)
-        rows.append(_row(name, operations, moved, rate, limits, arithmetic))
+        rows.append(told(_row(name, operations, moved, rate, limits, arithmetic)))
     columns = (
         "encoder", "GFLOP forward", "GFLOP training", "MB moved", "clips/s", "GFLOP/s", "of the convolution's",
         "limit by operations", "by bytes", "by both in turn", "of that",

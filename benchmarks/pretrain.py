@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.plain_aimclr import direct_steps
 from benchmarks.steps import Case, Speed, alone, steps_of
-from benchmarks.tables import Table, show_all
+from benchmarks.tables import Table, show_all, told
 from engine.registry import find
 
 METHODS = ("skeletonclr", "aimclr", "actclr", "hiclr", "crossclr", "cmd", "igm", "mamp", "macdiff")
@@ -39,7 +39,7 @@ def methods_table(
         peaks = [
             f"{max(s.peak for s, (of, _) in zip(measured, columns, strict=True) if of == p):.1f}" for p in precisions
         ]
-        rows.append([method, find("methods", method).default_encoder, *rates, *peaks])
+        rows.append(told([method, find("methods", method).default_encoder, *rates, *peaks]))
     names = [f"{precision}, {count} thread(s)" for precision, count in columns]
     peaks = [f"peak GiB, {precision}" for precision in precisions]
     return Table(f"Pre-training, clips/s, batch {batch}", ("method", "encoder", *names, *peaks), rows)
@@ -60,7 +60,7 @@ def direct_table(batch: int = 128, threads: Sequence[int] = (1, 2), precisions: 
                 "ours, mining neighbours (second half of training)": alone(steps_of, replace(case, **MINING)),
                 "ours, absent persons left out (not the same numbers)": alone(steps_of, replace(case, **SKIPPED)),
             }
-            rows += [[name, precision, str(count), *_cells(speed, direct)] for name, speed in kinds.items()]
+            rows += [told([name, precision, str(count), *_cells(speed, direct)]) for name, speed in kinds.items()]
     return Table(f"An AimCLR step, batch {batch}", ("", "precision", "threads", "clips/s", "ratio", "peak GiB"), rows)
 
 
@@ -80,7 +80,7 @@ def growth_table(batch: int = 128, threads: int = 1, precision: str = "float32")
     rows = []
     for name, change in changes.items():
         speed = alone(steps_of, replace(case, **change))
-        rows.append([name, f"{speed.rate:.1f}", f"{1000 / speed.rate:.0f}", f"{speed.peak:.1f}"])
+        rows.append(told([name, f"{speed.rate:.1f}", f"{1000 / speed.rate:.0f}", f"{speed.peak:.1f}"]))
     title = f"Growth of AimCLR, {precision}, batch {batch}, {threads} thread(s)"
     return Table(title, ("", "clips/s", "ms per clip", "peak GiB"), rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,12 @@ class Table:
         for row in self.rows:
             table.add_row(*row)
         Console().print(table)
+
+
+def told(row: Sequence[str]) -> Sequence[str]:
+    """The row, after a line on the standard error, so that a table that takes long loses nothing when it is stopped."""
+    print("  ".join(row), file=sys.stderr, flush=True)
+    return row
 
 
 def show_all(tables: Iterable[Table], markdown: bool = False) -> None:
