@@ -49,7 +49,9 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         axes.grid(visible=False)
         if count <= _NAMED:
             axes.set_xticks(range(count), map(str, range(count)), fontsize=5)
-            axes.set_yticks(range(count), [f"{name}  {c}" if classes else name for c, name in enumerate(names)], fontsize=6)
+            axes.set_yticks(
+                range(count), [f"{name}  {c}" if classes else name for c, name in enumerate(names)], fontsize=6
+            )
         axes.tick_params(length=0, pad=2)
         if count <= _WRITTEN:
             for (row, column), value in np.ndenumerate(matrix):
