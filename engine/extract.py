@@ -35,7 +35,11 @@ def extract(
         batch = to_stream(batch, context.stream, context.layout)
         if noise_level is not None:
             (batch,) = method.generate(batch, (noise_level,), 0, generator).values()
-        features = pooled(method, method.encoder(batch), config.space)
+        maps = method.encoder(batch)
+        if config.space in ("adapter", "generator"):
+            features = method.inner(config.space, batch, maps, config.noise_level, generator)
+        else:
+            features = pooled(method, maps, config.space)
         if features is None:
             raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
         yield features

@@ -143,6 +143,18 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def inner(self, part: str, clips: Tensor, maps: Tensor, noise_level: int, generator: Generator) -> Tensor | None:
+        """Features (N, D') of a part of the method behind the encoder; ``None`` for methods without it. In evaluation mode.
+
+        Args:
+            part: ``adapter``, what conditions the generator, or ``generator``, what it makes of a noisy clip on that condition.
+            clips: (N, C, T, V, M) of the stream.
+            maps: the encoder's of them.
+            noise_level: step of the diffusion whose noise the generator sees.
+            generator: draws the noise.
+        """
+        return None
+
     @abstractmethod
     def views(self, clips: Tensor, step: Step) -> tuple[Tensor, ...]:
         """Augmented views of joint clips (N, C, T, V, M); then converted to the stream unless ``all_streams``."""

@@ -85,13 +85,17 @@ class PatchGenerator(nn.Module):
         self.apply(xavier_init)
         self.apply(_start_plain)
 
-    def forward(self, noisy: Tensor, condition: Tensor, t: Tensor) -> Tensor:
-        """Patches (B, T', V, P), conditions (B, T' V, D), steps (B,) -> (B, T', V, P)."""
+    def tokens(self, noisy: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Patches (B, T', V, P), conditions (B, T' V, D), steps (B,) -> tokens (B, T' V, C) behind the last block."""
         time = time_code(t)
-        x = (self.patch(noisy) + self.positions(noisy.shape[1])).flatten(1, 2)
+        x: Tensor = (self.patch(noisy) + self.positions(noisy.shape[1])).flatten(1, 2)
         for block in self.blocks:
             x = block(x, condition, time)
-        return self.out(self.norm(x)).view_as(noisy)  # type: ignore[no-any-return]
+        return x
+
+    def forward(self, noisy: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Patches (B, T', V, P), conditions (B, T' V, D), steps (B,) -> (B, T', V, P)."""
+        return self.out(self.norm(self.tokens(noisy, condition, t))).view_as(noisy)  # type: ignore[no-any-return]
 
 
 def _start_plain(module: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +13,7 @@ from datasets.clips import from_storage
 from encoders.base import Encoder
 from encoders.skeleton_transformer import SkeletonTransformer, patchify, take
 from engine.config import Config, knob
+from methods.masked import hiding_order
 
 
 class MaskConfig(Config):
@@ -25,6 +27,18 @@ class MaskConfig(Config):
         "share of tokens without which the condition is made (MacDiff paper, Table 7; for IGM our choice)",
         ge=0,
         lt=1,
+    )
+    kind: Literal["random", "motion", "tube", "temporal"] = knob(
+        "random",
+        "what is hidden: places by chance, those that move rather than others, joints over all time, or moments of all joints "
+        "(MacDiff paper, Table 7: by chance is best; for IGM our choice for that reason)",
+        late=True,
+    )
+    tau: float = knob(
+        0.8,
+        "kind motion: the larger, the less motion decides (released MacDiff, for NTU RGB+D x-view; for IGM our choice)",
+        late=True,
+        gt=0,
     )
     cells: float = knob(
         0.5,
@@ -85,9 +99,9 @@ def glimpse(
     length = encoder.temporal_stride
     frames, joints = -(-bodies.shape[1] // length), bodies.shape[2]
     places = frames * joints
-    seen = max(1, round(places * (1 - config.ratio))) if config.on else places
-    order = torch.rand(len(bodies), places, generator=generator, device=bodies.device).argsort(dim=1)
-    kept = order[:, :seen]
+    together = {"tube": frames, "temporal": joints}.get(config.kind, 1)  # places that are hidden as one
+    seen = together * max(1, round(places // together * (1 - config.ratio))) if config.on else places
+    kept = _order(bodies, length, config, generator)[:, :seen]
     if isinstance(encoder, SkeletonTransformer):
         tokens = encoder.tokens(patchify(bodies, length), kept, extra)
         return Glimpse(tokens, kept, tokens.mean(dim=1), places)
@@ -95,5 +109,20 @@ def glimpse(
         visible = torch.rand(len(bodies), frames, joints, generator=generator, device=bodies.device) >= config.cells
         bodies = bodies * visible.repeat_interleave(length, dim=1)[:, : bodies.shape[1], :, None]
     maps = encoder(from_storage(bodies[:, None]))
-    tokens = F.layer_norm(maps[:, 0].flatten(2).transpose(1, 2), maps.shape[2:3])
-    return Glimpse(take(tokens, kept), kept, encoder.pool(maps), places)
+    return Glimpse(take(tokens_of(encoder, maps[:, 0]), kept), kept, encoder.pool(maps), places)
+
+
+def tokens_of(encoder: Encoder, maps: Tensor) -> Tensor:
+    """Maps (B, D, T', V) of bodies as tokens (B, L, D), by time and then joint; normalised as a transformer's are."""
+    tokens = maps.flatten(2).transpose(1, 2)
+    return tokens if isinstance(encoder, SkeletonTransformer) else F.layer_norm(tokens, tokens.shape[2:])
+
+
+def _order(bodies: Tensor, length: int, config: MaskConfig, generator: Generator) -> Tensor:
+    """Places (B, L) of bodies (B, T, V, 3) in the order in which they are kept, another one for every body."""
+    if config.kind == "motion":
+        return hiding_order(patchify(bodies, length), config.tau, generator)
+    count, frames, joints = len(bodies), -(-bodies.shape[1] // length), bodies.shape[2]
+    shape = {"tube": (1, joints), "temporal": (frames, 1)}.get(config.kind, (frames, joints))
+    drawn = torch.rand(count, *shape, generator=generator, device=bodies.device)
+    return drawn.expand(-1, frames, joints).flatten(1).argsort(dim=1)

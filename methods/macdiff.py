@@ -20,11 +20,14 @@ from methods.base import Context, Method, MethodConfig, Step
 from methods.diffusion import Diffusion, DiffusionConfig, Standardise, draw_noise, draw_steps
 from methods.entropy import effective_rank
 from methods.generator import GeneratorConfig, PatchGenerator
-from methods.glimpse import Glimpse, MaskConfig, glimpse
+from methods.glimpse import Glimpse, MaskConfig, glimpse, tokens_of
 from methods.masked import RELEASED
 
 PUBLISHED = RELEASED.model_copy(update={"lr_end": 1e-5, "precision": "bf16"})
 """Released settings, but for the precision (float16 there), and the cosine ends with the last epoch, 20 earlier there."""
+
+_DRAWS = 4
+"""Noises over which features of the generator are averaged (igm.md 3.1)."""
 
 QUICK = {
     "train.epochs": 30,
@@ -190,6 +193,27 @@ class MacDiff(Method):
             unit = F.normalize(made.seen.tokens, dim=2)
             losses["uniformity"] = self.config.uniformity * ((unit @ unit.transpose(1, 2)) ** 2).mean()
         return losses
+
+    def inner(self, part: str, clips: Tensor, maps: Tensor, noise_level: int, generator: Generator) -> Tensor | None:
+        """Tokens of the adapter, or the generator's last ones, averaged over places and persons (igm.md 3.1).
+
+        Nothing is hidden, as for the encoder's own features; the generator's are the mean over four draws of the noise.
+        """
+        count, persons = maps.shape[:2]
+        tokens = self.adapter(tokens_of(self.encoder, maps.flatten(0, 1)))
+        features = tokens.mean(dim=1)
+        if part == "generator":
+            condition = tokens if self.config.condition == "local" else features[:, None].expand_as(tokens)
+            clean = patchify(self.standardise(to_storage(clips).flatten(0, 1)), self.encoder.temporal_stride)
+            t = torch.full((len(clean),), noise_level, device=clean.device)
+            draws = (self.diffusion.noised(clean, draw_noise(clean, generator), t) for _ in range(_DRAWS))
+            drawn = [
+                self.encoder.in_precision(self.generator.tokens, noisy, condition, t).mean(dim=1) for noisy in draws
+            ]
+            features = torch.stack(drawn).mean(dim=0)
+        present = self.encoder.counted(maps.mean(dim=(3, 4)))[:, :, None]
+        averaged: Tensor = (features.view(count, persons, -1) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+        return averaged
 
     @torch.no_grad()
     def generate(

@@ -27,12 +27,19 @@ other evaluations (``ScoresContext``)."""
 class FeatureConfig(BaseConfig):
     """Which features of a frozen method a protocol reads; extracted once and shared by all that ask for the same."""
 
-    space: Literal["encoder", "projector", "joints", "actionlet", "non_actionlet"] = knob(
+    space: Literal["encoder", "projector", "joints", "actionlet", "non_actionlet", "adapter", "generator"] = knob(
         "encoder",
-        "pooled encoder output, the projector's output, the encoder's output with joints kept apart, or encoder output pooled "
-        "inside or outside of the method's actionlets",
+        "pooled encoder output, the projector's output, the encoder's output with joints kept apart, encoder output pooled "
+        "inside or outside of the method's actionlets, or what a generative method's adapter or generator makes of it",
+    )
+    noise_level: int = knob(
+        100, "space generator: step of the diffusion whose noise it sees; igm.md 3.1", late=True, ge=0, lt=1000
     )
     augment: bool = knob(False, "one random crop + shear per clip (ActCLR's monitor), else the clips as they are")
+
+
+INNER: Mapping[str, Overrides] = {part: {"features.space": part} for part in ("adapter", "generator")}
+"""Presets of protocols on features: those of a generative method's parts behind its encoder (igm.md 3.1)."""
 
 
 @dataclass(frozen=True)
@@ -252,8 +259,8 @@ class Protocol(ABC, Generic[ContextT]):
 
     @property
     def needs_generator(self) -> bool:
-        """Whether it looks at what :meth:`methods.base.Method.generate` makes, which most methods do not have."""
-        return False
+        """Whether it looks at a method's generative model, which most methods do not have."""
+        return self.space in ("adapter", "generator")
 
     @classmethod
     def version_under(cls, config: Any) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config, Overrides, knob
-from protocols.base import EvalContext, FeatureConfig, Outcome, Protocol
+from protocols.base import INNER, EvalContext, FeatureConfig, Outcome, Protocol
 
 _CHUNK = 2**24
 """Similarities held at once (64 MiB): bounds memory; a constant, so that the bits do not depend on the machine."""
@@ -61,7 +61,8 @@ class Knn(Protocol[EvalContext]):
             "majority": (),
             "weighted": (40, 10, 20),
             "temperature": 0.1,
-        }
+        },
+        **INNER,
     }
     config: KnnConfig
 

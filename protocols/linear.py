@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config, Overrides, knob
-from protocols.base import EvalContext, FeatureConfig, Outcome, Protocol
+from protocols.base import INNER, EvalContext, FeatureConfig, Outcome, Protocol
 from protocols.descent import Descent, Gradient, Report, falling
 
 _REPORT_EVERY = 5
@@ -60,7 +60,8 @@ class Linear(Protocol[EvalContext]):
     transformers: standardised features in the place of its BatchNorm, and none of its augmentation, since features are cached.
 
     ``linear:joints`` and ``linear:macdiff`` are the headline and MAMP's recipe on features that keep joints apart, 25 times
-    as many: columns of their own, not to be compared with the others (igm.md 3).
+    as many: columns of their own, not to be compared with the others (igm.md 3). ``linear:adapter`` and
+    ``linear:generator`` are the headline on what a generative method makes behind its encoder (igm.md 3.1).
     """
 
     title: ClassVar[str] = "linear classifier on frozen features, grid chosen on validation"
@@ -74,6 +75,7 @@ class Linear(Protocol[EvalContext]):
         "mamp": _MAMP,
         "joints": {"features.space": "joints"},
         "macdiff": {**_MAMP, "features.space": "joints"},
+        **INNER,
     }
     config: LinearConfig
 

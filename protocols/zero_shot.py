@@ -110,11 +110,13 @@ class ZeroShot(Protocol[FrozenContext]):
     @property
     def needs_generator(self) -> bool:
         """Only to pass corrupted clips through it."""
-        return self.config.generated is not None
+        return self.config.generated is not None or super().needs_generator
 
     def passes(self, train_clips: int, test_clips: int) -> float:
         """The test clips once for every condition, and as often what is generated."""
-        return float(test_clips * sum(map(len, self.config.strengths.values())) * (1 + self.needs_generator))
+        return float(
+            test_clips * sum(map(len, self.config.strengths.values())) * (1 + (self.config.generated is not None))
+        )
 
     def run(self, context: FrozenContext) -> Outcome:
         """Train on clean features, then score the test clips under every condition; ``clean`` is an extra."""

@@ -119,6 +119,56 @@ def test_glimpses_see_what_they_keep(encoder: str) -> None:
     torch.testing.assert_close(seen.spread(seen.tokens, local=False), mean)
 
 
+@pytest.mark.parametrize(("kind", "axis"), [("tube", 0), ("temporal", 1)])
+@pytest.mark.parametrize("encoder", SIZES)
+def test_joints_or_moments_are_hidden_as_a_whole(encoder: str, kind: str, axis: int) -> None:
+    bodies = to_storage(clips())[:, 0]
+    seen = glimpse(build("macdiff", encoder).encoder, bodies, MaskConfig(ratio=0.8, kind=kind), torch.Generator())
+    hidden = seen.hidden().view(6, 5, 25)
+    whole = hidden.all(dim=1 + axis)
+    assert torch.equal(whole, hidden.any(dim=1 + axis))
+    assert whole.sum(dim=1).tolist() == [20 if kind == "tube" else 4] * 6
+    assert len({tuple(row) for row in whole.tolist()}) > 1
+
+
+def test_what_moves_is_hidden_before_what_rests() -> None:
+    bodies = torch.zeros(64, 16, 25, 3)
+    bodies[:, :, :5] = torch.randn(64, 16, 5, 3, generator=torch.Generator().manual_seed(0))
+    for kind, low, high in (("motion", 0.75, 1.0), ("random", 0.45, 0.55)):
+        config = MaskConfig(ratio=0.5, kind=kind, tau=0.2)
+        hidden = glimpse(build("macdiff").encoder, bodies, config, torch.Generator().manual_seed(1)).hidden()
+        assert low < hidden.view(64, 4, 25)[:, :, :5].float().mean() < high, kind
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", SIZES)
+def test_features_behind_the_encoder(encoder: str) -> None:
+    """Those of an empty slot count where the encoder counts it; the adapter's are, at the start, its formula alone."""
+    method = build("igm", encoder).eval()
+    x, draws = clips(), torch.Generator
+    maps = method.encoder(x)
+    tokens = maps.flatten(3).transpose(2, 3)
+    tokens = tokens if encoder == "skeleton_transformer" else F.layer_norm(tokens, tokens.shape[3:])
+    unit = F.normalize(tokens, dim=3)
+    shares = (unit @ unit.transpose(2, 3) / 0.2).softmax(dim=3)
+    wanted = (1.5 * tokens - 0.5 * shares @ tokens).mean(dim=2).mean(dim=1)
+    torch.testing.assert_close(method.inner("adapter", x, maps, 100, draws()), wanted, rtol=1e-4, atol=1e-5)
+    made = [method.inner("generator", x, maps, level, draws().manual_seed(1)) for level in (100, 100, 900)]
+    assert made[0] is not None
+    assert made[0].shape == (6, 16)
+    assert torch.equal(made[0], made[1])
+    assert not torch.allclose(made[0], made[2])  # type: ignore[arg-type]
+    method.encoder.skip_absent = True
+    alone = x[::2].clone()
+    kept = method.inner("adapter", alone, method.encoder(alone), 100, draws())
+    torch.testing.assert_close(
+        kept,
+        method.inner("adapter", alone[..., :1], method.encoder(alone[..., :1]), 100, draws()),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
 def test_hidden_tokens_have_no_influence() -> None:
     network = build("macdiff").encoder
     bodies = to_storage(clips())[:, 0, :16]
