@@ -35,6 +35,7 @@ class BiGRU(Encoder):
 
     Config = BiGRUConfig
     config: BiGRUConfig
+    version = 2  # time first: sums are rounded otherwise
     recipes = {"released": {"read": "forward"}}
     # 45 million weights are beyond a CPU: our choice, a fiftieth of the operations.
     budgets = {"quick": {"hidden": 128}}
@@ -47,7 +48,7 @@ class BiGRU(Encoder):
         self.dim, self.temporal_stride = 2 * config.hidden, 1
         self.norm = nn.BatchNorm1d(width)
         self.layers = nn.ModuleList(
-            nn.ModuleList(nn.GRU(size, config.hidden, batch_first=True) for _ in range(2))
+            nn.ModuleList(nn.GRU(size, config.hidden) for _ in range(2))
             for size in (width, *[self.dim] * (config.layers - 1))
         )
         for parameter in self.layers.parameters():
@@ -63,14 +64,16 @@ class BiGRU(Encoder):
         stored = checked(clips, self.layout)
         if stored.shape[1] != self.persons:
             raise BenchError(f"bigru was built for clips of {self.persons} person(s), these have {stored.shape[1]}.")
-        x = stored.transpose(1, 2).flatten(2)
+        # Time first in memory: otherwise torch, where weights need no gradient (momentum encoders, evaluation), copies the
+        # weights for every frame.
+        x = stored.permute(2, 0, 1, 3, 4).flatten(2)
         x = self.norm(x.flatten(0, 1)).view(x.shape)
         for pair in self.layers:
             assert isinstance(pair, nn.ModuleList)
             first, second = pair
-            other = second(x.flip(1))[0].flip(1) if self.config.read == "both" else second(x)[0]
-            x = torch.cat([first(x)[0], other], dim=2)
-        return x.transpose(1, 2)[:, None, ..., None]
+            other = _states(second, x.flip(0)).flip(0) if self.config.read == "both" else _states(second, x)
+            x = torch.cat([_states(first, x), other], dim=2)
+        return x.permute(1, 2, 0)[:, None, ..., None]
 
     def pool(self, maps: Tensor, weights: Tensor | None = None) -> Tensor:
         """The last states of maps (N, 1, D, T, 1) -> (N, D); with ``weights`` see ``Encoder.pool``."""
@@ -78,3 +81,15 @@ class BiGRU(Encoder):
             return super().pool(maps, weights)
         first, second = maps[:, 0, :, :, 0].chunk(2, dim=1)
         return torch.cat([first[..., -1], second[..., 0 if self.config.read == "both" else -1]], dim=1)
+
+
+def _states(gru: nn.Module, x: Tensor) -> Tensor:
+    """All states (T, N, H) of a GRU over (T, N, D); its weights are brought to autocast's precision once.
+
+    Autocast remembers converted weights only while gradients are wanted: momentum encoders converted theirs in every frame.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return gru(x)[0]  # type: ignore[no-any-return]
+    precision = torch.get_autocast_dtype(x.device.type)
+    weights = {name: weight.to(precision) for name, weight in gru.named_parameters()}
+    return torch.func.functional_call(gru, weights, (x,))[0]  # type: ignore[no-any-return]

@@ -241,7 +241,7 @@ def fit(
     frames = (~padded).sum(1).cpu()
 
     def gradient(rows: Tensor, weights: Tensor) -> Gradient:
-        inputs, blank = features[rows], padded[rows]
+        inputs, blank = features.index_select(0, rows), padded.index_select(0, rows)
         target = functional.one_hot(targets[rows].masked_fill(blank, 0), classes)[:, :, None]
         outputs = spread @ (inputs @ weights)
         logits = outputs.view(*outputs.shape[:2], -1, classes)
