@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from encoders.base import parameter_count
-from engine import imports, train
+from engine import imports, spectrum, train
 from engine.bench import Bench, build_method, stage_seed
 from engine.config import BenchError
 from engine.evaluate import evaluate, fuse
@@ -134,7 +134,8 @@ def _features(stage: Stage, bench: Bench) -> Record:
                 f"The features of {stage.labels.method} hold NaN or infinite values; its training diverged."
             )
     write_arrays(bench.store.result(stage), arrays)
-    return stage.record(facts=bench.record(parent).facts | {"feature_dim": arrays["train"].shape[1]})
+    width = {"feature_dim": arrays["train"].shape[1]}
+    return stage.record(facts=bench.record(parent).facts | width | spectrum.summary(arrays["train"]))
 
 
 _WORK: Mapping[StageKind, Callable[[Stage, Bench], Record]] = {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from engine.config import BenchError
+from engine.spectrum import effective_rank, singular_values
 from leaderboard.drawings.knn_linear import whisker
 from leaderboard.experiments import Experiment, measured
-from leaderboard.features import effective_rank, singular_values
 from leaderboard.style import plain
 
 _WIDEST = 4096
