@@ -98,22 +98,27 @@ class Encoder(nn.Module, ABC):
             maps: from ``forward``.
             weights: (N, M, T', V), a weighted average over time and joints instead (ActCLR's SAFP).
         """
-        return self._over_persons(weighted_average(maps, weights))
+        return self.over_persons(weighted_average(maps, weights))
 
     def pool_joints(self, maps: Tensor) -> Tensor:
         """Average maps (N, M, D, T', V) over time and person slots, joints side by side -> (N, V D); for ``local`` encoders."""
-        return self._over_persons(maps.mean(dim=3).transpose(2, 3).flatten(2))
+        return self.over_persons(maps.mean(dim=3).transpose(2, 3).flatten(2))
 
     def counted(self, persons: Tensor) -> Tensor:
         """Which persons (N, M) bool of pooled maps (N, M, D) the average over person slots counts."""
         everyone = torch.ones(persons.shape[:2], dtype=torch.bool, device=persons.device)
         return (persons != 0).any(dim=2) if self.skip_absent else everyone
 
-    def _over_persons(self, persons: Tensor) -> Tensor:
-        """Average (N, M, D) over person slots."""
+    def over_persons(self, persons: Tensor, present: Tensor | None = None) -> Tensor:
+        """Average (N, M, D) over person slots -> (N, D): those that ``pool`` counts.
+
+        Args:
+            persons: features of every slot.
+            present: (N, M) bool, where absent persons cannot be told by their zeros.
+        """
         if not self.skip_absent:
             return persons.mean(dim=1)
-        present = self.counted(persons)[:, :, None]
+        present = (self.counted(persons) if present is None else present)[:, :, None]
         return (persons * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
     def dropouts(self) -> list[nn.Dropout]:

@@ -84,12 +84,13 @@ class BiGRU(Encoder):
 
 
 def _states(gru: nn.Module, x: Tensor) -> Tensor:
-    """All states (T, N, H) of a GRU over (T, N, D); its weights are brought to autocast's precision once.
+    """All states (T, N, H) of a GRU over (T, N, D); on CPUs its weights are brought to autocast's precision once.
 
-    Autocast remembers converted weights only while gradients are wanted: momentum encoders converted theirs in every frame.
+    There autocast remembers converted weights only if they need gradients: those of momentum encoders were converted in every
+    frame. On GPUs a whole sequence is one call, and replacing weights would have them laid out anew.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return gru(x)[0]  # type: ignore[no-any-return]
-    precision = torch.get_autocast_dtype(x.device.type)
+    precision = torch.get_autocast_dtype("cpu")
     weights = {name: weight.to(precision) for name, weight in gru.named_parameters()}
     return torch.func.functional_call(gru, weights, (x,))[0]  # type: ignore[no-any-return]

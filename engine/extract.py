@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import normalize
 
 from datasets.augment import BASIC, AugmentConfig, augment
 from datasets.streams import to_stream
 from engine.config import BenchError
 from methods.base import Method
-from protocols.base import FeatureConfig
+from protocols.base import INNER, FeatureConfig
 
 _BATCH = 128
 """Clips per forward pass."""
@@ -36,13 +37,20 @@ def extract(
         if noise_level is not None:
             (batch,) = method.generate(batch, (noise_level,), 0, generator).values()
         maps = method.encoder(batch)
-        if config.space in ("adapter", "generator"):
-            features = method.inner(config.space, batch, maps, config.noise_level, generator)
-        else:
-            features = pooled(method, maps, config.space)
+        features = _inner(method, batch, maps, config) if config.space in INNER else pooled(method, maps, config.space)
         if features is None:
             raise BenchError(f"{type(method).__name__} has no {config.space}, by which the protocol asks for features.")
         yield features
+
+
+def _inner(method: Method, clips: Tensor, maps: Tensor, config: FeatureConfig) -> Tensor | None:
+    """Features of a part behind the encoder; ``fused``: the generator's beside the encoder's, each of unit length."""
+    if config.space != "fused":
+        return method.inner(config.space, clips, maps, config.noise_level)
+    features = method.inner("generator", clips, maps, config.noise_level)
+    if features is None:
+        return None
+    return torch.cat([normalize(each, dim=1) for each in (method.encoder.pool(maps), features)], dim=1)
 
 
 def pooled(method: Method, maps: Tensor, space: str) -> Tensor | None:

@@ -143,7 +143,7 @@ class Method(nn.Module, ABC):
         """
         return None
 
-    def inner(self, part: str, clips: Tensor, maps: Tensor, noise_level: int, generator: Generator) -> Tensor | None:
+    def inner(self, part: str, clips: Tensor, maps: Tensor, noise_level: int) -> Tensor | None:
         """Features (N, D') of a part of the method behind the encoder; ``None`` for methods without it. In evaluation mode.
 
         Args:
@@ -151,7 +151,6 @@ class Method(nn.Module, ABC):
             clips: (N, C, T, V, M) of the stream.
             maps: the encoder's of them.
             noise_level: step of the diffusion whose noise the generator sees.
-            generator: draws the noise.
         """
         return None
 

@@ -42,9 +42,3 @@ def effective_rank(z: Tensor) -> Tensor:
     values = torch.linalg.svdvals(z - z.mean(dim=0))
     shares: Tensor = values / values.sum().clamp(min=1e-12)
     return torch.exp(-torch.xlogy(shares, shares).sum())
-
-
-def participation_ratio(z: Tensor) -> Tensor:
-    """(sum s^2)^2 / sum s^4 over the singular values s of centred rows (m, d)."""
-    values: Tensor = torch.linalg.svdvals(z - z.mean(dim=0)) ** 2
-    return values.sum() ** 2 / (values**2).sum().clamp(min=1e-12)

@@ -13,7 +13,7 @@ from datasets.clips import from_storage
 from encoders.base import Encoder
 from encoders.skeleton_transformer import SkeletonTransformer, patchify, take
 from engine.config import Config, knob
-from methods.masked import hiding_order
+from methods.masked import blinded, hiding_order
 
 
 class MaskConfig(Config):
@@ -99,15 +99,12 @@ def glimpse(
     length = encoder.temporal_stride
     frames, joints = -(-bodies.shape[1] // length), bodies.shape[2]
     places = frames * joints
-    together = {"tube": frames, "temporal": joints}.get(config.kind, 1)  # places that are hidden as one
-    seen = together * max(1, round(places // together * (1 - config.ratio))) if config.on else places
-    kept = _order(bodies, length, config, generator)[:, :seen]
+    kept = _order(bodies, length, config, generator)[:, : _count(frames, joints, config, config.ratio)]
     if isinstance(encoder, SkeletonTransformer):
         tokens = encoder.tokens(patchify(bodies, length), kept, extra)
         return Glimpse(tokens, kept, tokens.mean(dim=1), places)
     if config.on and config.cells:
-        visible = torch.rand(len(bodies), frames, joints, generator=generator, device=bodies.device) >= config.cells
-        bodies = bodies * visible.repeat_interleave(length, dim=1)[:, : bodies.shape[1], :, None]
+        bodies = blinded(bodies, _shown(bodies, length, config, generator), length)
     maps = encoder(from_storage(bodies[:, None]))
     return Glimpse(take(tokens_of(encoder, maps[:, 0]), kept), kept, encoder.pool(maps), places)
 
@@ -116,6 +113,22 @@ def tokens_of(encoder: Encoder, maps: Tensor) -> Tensor:
     """Maps (B, D, T', V) of bodies as tokens (B, L, D), by time and then joint; normalised as a transformer's are."""
     tokens = maps.flatten(2).transpose(1, 2)
     return tokens if isinstance(encoder, SkeletonTransformer) else F.layer_norm(tokens, tokens.shape[2:])
+
+
+def _count(frames: int, joints: int, config: MaskConfig, share: float) -> int:
+    """How many places are left where a ``share`` is hidden, at least one: whole joints, or whole moments."""
+    places, together = frames * joints, {"tube": frames, "temporal": joints}.get(config.kind, 1)
+    return together * max(1, round(places // together * (1 - share))) if config.on else places
+
+
+def _shown(bodies: Tensor, length: int, config: MaskConfig, generator: Generator) -> Tensor:
+    """Places (B, L) bool that are not set to zero."""
+    count, frames, joints = len(bodies), -(-bodies.shape[1] // length), bodies.shape[2]
+    if config.kind == "random":
+        return torch.rand(count, frames * joints, generator=generator, device=bodies.device) >= config.cells
+    order = _order(bodies, length, config, generator)
+    left = order[:, : _count(frames, joints, config, config.cells)]
+    return torch.zeros_like(order, dtype=torch.bool).scatter(1, left, True)
 
 
 def _order(bodies: Tensor, length: int, config: MaskConfig, generator: Generator) -> Tensor:

@@ -75,6 +75,7 @@ class IGM(MacDiff):
         }
     }
     tuned = {
+        **MacDiff.tuned,
         "quick:synthetic": {"train.epochs": 16, "train.lr": 2e-3},
         # What reads the whole body spreads its features too early under more repulsion (docs/methods.md).
         **{f"quick:{name}": {"idempotency.spectral": 0.01} for name in ("stgcn", "dsta", "ctrgcn")},

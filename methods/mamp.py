@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from datasets.clips import from_storage
@@ -13,7 +14,7 @@ from encoders.bodies import bodies_of
 from encoders.skeleton_transformer import SkeletonTransformer, patchify, take
 from engine.config import BenchError, Config, TrainConfig, knob
 from methods.base import Context, Method, MethodConfig, Step
-from methods.masked import RELEASED, Decoder, DecoderConfig, hiding_order, parted, standardised, steps_of
+from methods.masked import RELEASED, Decoder, DecoderConfig, blinded, hiding_order, parted, standardised, steps_of
 
 PUBLISHED = RELEASED.model_copy(update={"lr_end": 5e-4, "recalibrate": True})
 """Released settings; recalibrating is ours and for other encoders, whose BatchNorm never sees a whole body in training."""
@@ -130,8 +131,7 @@ class MAMP(Method):
 
     def blinded(self, bodies: Tensor, kept: Tensor) -> Tensor:
         """Tokens (B, L, D) of an encoder that sees bodies (B, T, V, 3) with zeros in all places but ``kept`` (our choice)."""
-        frames, joints = bodies.shape[1:3]
-        seen = bodies.new_zeros(len(bodies), -(-frames // self.length) * joints).scatter(1, kept, 1.0)
-        seen = seen.view(len(bodies), -1, joints).repeat_interleave(self.length, dim=1)[:, :frames, :, None]
-        maps: Tensor = self._encoder(from_storage((bodies * seen)[:, None]))
+        places = -(-bodies.shape[1] // self.length) * bodies.shape[2]
+        shown = torch.zeros(len(bodies), places, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
+        maps: Tensor = self._encoder(from_storage(blinded(bodies, shown, self.length)[:, None]))
         return maps[:, 0].flatten(2).transpose(1, 2)

@@ -32,6 +32,13 @@ def parted(order: Tensor, share: float) -> tuple[Tensor, Tensor]:
     return order[:, :first], order[:, first:]
 
 
+def blinded(bodies: Tensor, shown: Tensor, length: int) -> Tensor:
+    """Bodies (B, T, V, 3) with zeros in all places but those ``shown`` (B, L) bool; a place is ``length`` frames of a joint."""
+    frames, joints = bodies.shape[1:3]
+    cells = shown.view(len(bodies), -1, joints).repeat_interleave(length, dim=1)[:, :frames, :, None]
+    return bodies * cells
+
+
 def steps_of(bodies: Tensor, stride: int = 1) -> Tensor:
     """Bodies (B, T, V, 3) -> the way from every frame to that ``stride`` later; 0 where there is none."""
     return F.pad(bodies[:, stride:] - bodies[:, :-stride], (0, 0, 0, 0, 0, stride))

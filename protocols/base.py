@@ -27,18 +27,21 @@ other evaluations (``ScoresContext``)."""
 class FeatureConfig(BaseConfig):
     """Which features of a frozen method a protocol reads; extracted once and shared by all that ask for the same."""
 
-    space: Literal["encoder", "projector", "joints", "actionlet", "non_actionlet", "adapter", "generator"] = knob(
-        "encoder",
-        "pooled encoder output, the projector's output, the encoder's output with joints kept apart, encoder output pooled "
-        "inside or outside of the method's actionlets, or what a generative method's adapter or generator makes of it",
+    space: Literal["encoder", "projector", "joints", "actionlet", "non_actionlet", "adapter", "generator", "fused"] = (
+        knob(
+            "encoder",
+            "pooled encoder output, the projector's output, the encoder's output with joints kept apart, encoder output pooled "
+            "inside or outside of the method's actionlets, what a generative method's adapter or generator makes of it, or "
+            "fused, the generator's beside the encoder's",
+        )
     )
     noise_level: int = knob(
-        100, "space generator: step of the diffusion whose noise it sees; igm.md 3.1", late=True, ge=0, lt=1000
+        100, "spaces generator, fused: step of the diffusion whose noise it sees; igm.md 3.1", late=True, ge=0, lt=1000
     )
     augment: bool = knob(False, "one random crop + shear per clip (ActCLR's monitor), else the clips as they are")
 
 
-INNER: Mapping[str, Overrides] = {part: {"features.space": part} for part in ("adapter", "generator")}
+INNER: Mapping[str, Overrides] = {part: {"features.space": part} for part in ("adapter", "generator", "fused")}
 """Presets of protocols on features: those of a generative method's parts behind its encoder (igm.md 3.1)."""
 
 
@@ -260,7 +263,7 @@ class Protocol(ABC, Generic[ContextT]):
     @property
     def needs_generator(self) -> bool:
         """Whether it looks at a method's generative model, which most methods do not have."""
-        return self.space in ("adapter", "generator")
+        return self.space in INNER
 
     @classmethod
     def version_under(cls, config: Any) -> int:

@@ -8,23 +8,7 @@ import pytest
 from leaderboard.ablation import AblationTable, Variant, fill
 from leaderboard.ablation_board import board, frame
 from leaderboard.collect import collect
-from leaderboard.features import effective_rank, mean_rank, singular_values, stored
-
-
-def test_effective_rank_counts_directions() -> None:
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.normal(size=(64, 12)))[0]
-    for count in (1, 5, 12):
-        half = np.linalg.qr(rng.normal(size=(50, count)))[0] @ basis[:, :count].T
-        features = np.concatenate([half, -half]) + 5 * basis[:, 0]  # where they lie makes no difference
-        values = singular_values(features.astype(np.float32))
-        assert effective_rank(values) == pytest.approx(count, rel=1e-3)
-    values = singular_values(rng.normal(size=(50, 8)).astype(np.float32))
-    entropy = 0.0
-    for value in values:
-        share = value / sum(values) + 1e-7
-        entropy -= share * np.log(share)
-    assert effective_rank(values) == pytest.approx(np.exp(entropy))
+from leaderboard.features import mean_rank, stored
 
 
 def directions(count: int) -> np.ndarray:
@@ -36,9 +20,8 @@ def directions(count: int) -> np.ndarray:
 def test_ablations_show_the_mean_over_seeds(fake) -> None:
     keys = []
     for method, ranks in (("igm", (4, 2)), ("igm[idempotency.feature=0]", (5,)), ("igm[a=1]", ())):
-        folders = [fake.evaluate(method, "knn", seed) for seed in range(max(1, len(ranks)))]
-        for folder, rank in zip(folders, ranks, strict=False):
-            fake.leave(folder, directions(rank))
+        facts = [{"effective_rank": rank, "feature_dim": 8} for rank in ranks] or [{}]
+        folders = [fake.evaluate(method, "knn", seed, facts=each) for seed, each in enumerate(facts)]
         keys.append(frozenset(folder.name for folder in folders))
     rows = tuple(Variant(name, "", found) for name, found in zip(("both", "distribution", "none"), keys, strict=True))
     (filled,) = fill(AblationTable("igm.idempotency", "igm", rows, 0), collect(fake.folder), ())
@@ -61,9 +44,14 @@ def test_features_that_cannot_be_read_are_none(fake) -> None:
     fake.leave(folder, directions(3))
     (run,) = collect(fake.folder)
     assert stored(run.stage, "train") is not None
-    assert mean_rank([run]) == (pytest.approx(3, rel=1e-4), 8)
     (file,) = fake.folder.glob("runs/features/*/*/features.npz")
     for damage in (b"damaged", file.read_bytes()[:200]):
         file.write_bytes(damage)
         assert stored(run.stage, "train") is None
-        assert mean_rank([run]) is None
+
+
+def test_presets_that_read_other_features_do_not_count(fake) -> None:
+    fake.evaluate("aimclr", "knn:actclr", facts={"effective_rank": 3.0, "feature_dim": 8})
+    assert mean_rank(collect(fake.folder)) is None
+    fake.evaluate("aimclr", "knn", facts={"effective_rank": 5.0, "feature_dim": 16})
+    assert mean_rank(collect(fake.folder)) == (5.0, 16)

@@ -18,7 +18,7 @@ from datasets.layout import NTU25
 from datasets.resized import ResizedConfig, resize_matrix, resized
 from encoders.skeleton_transformer import patchify, unpatchify
 from engine import train
-from engine.config import resolve
+from engine.config import BenchError, resolve
 from engine.extract import extract
 from engine.registry import find
 from engine.show import fields_of
@@ -140,33 +140,80 @@ def test_what_moves_is_hidden_before_what_rests() -> None:
         assert low < hidden.view(64, 4, 25)[:, :, :5].float().mean() < high, kind
 
 
+def parts_of(method: MacDiff, x: Tensor) -> dict[str, Tensor]:
+    """Features of all spaces behind the encoder."""
+    configs = {part: FeatureConfig(space=part) for part in ("adapter", "generator", "fused")}  # type: ignore[arg-type]
+    return {part: torch.cat(list(extract(method, x, config, torch.Generator()))) for part, config in configs.items()}
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("encoder", SIZES)
-def test_features_behind_the_encoder(encoder: str) -> None:
-    """Those of an empty slot count where the encoder counts it; the adapter's are, at the start, its formula alone."""
+def test_features_behind_the_encoder_are_their_formulas(encoder: str) -> None:
     method = build("igm", encoder).eval()
-    x, draws = clips(), torch.Generator
-    maps = method.encoder(x)
+    for name, parameter in method.generator.named_parameters():
+        if "by_" in name:  # modulation starts as none at all
+            torch.nn.init.normal_(parameter)
+    x = clips()
+    found, maps = parts_of(method, x), method.encoder(x)
     tokens = maps.flatten(3).transpose(2, 3)
     tokens = tokens if encoder == "skeleton_transformer" else F.layer_norm(tokens, tokens.shape[3:])
     unit = F.normalize(tokens, dim=3)
-    shares = (unit @ unit.transpose(2, 3) / 0.2).softmax(dim=3)
-    wanted = (1.5 * tokens - 0.5 * shares @ tokens).mean(dim=2).mean(dim=1)
-    torch.testing.assert_close(method.inner("adapter", x, maps, 100, draws()), wanted, rtol=1e-4, atol=1e-5)
-    made = [method.inner("generator", x, maps, level, draws().manual_seed(1)) for level in (100, 100, 900)]
-    assert made[0] is not None
-    assert made[0].shape == (6, 16)
-    assert torch.equal(made[0], made[1])
-    assert not torch.allclose(made[0], made[2])  # type: ignore[arg-type]
+    adapted = 1.5 * tokens - 0.5 * (unit @ unit.transpose(2, 3) / 0.2).softmax(dim=3) @ tokens  # (N, M, L, D)
+    torch.testing.assert_close(found["adapter"], adapted.mean(dim=(1, 2)), rtol=1e-4, atol=1e-5)
+    noises = torch.randn(4, 5, 25, 12, generator=torch.Generator().manual_seed(0))
+    bodies = patchify(method.standardise(to_storage(x).flatten(0, 1)), 4)
+    share = method.diffusion.shares[100]
+    made = [
+        method.generator.tokens(
+            share**0.5 * bodies + (1 - share) ** 0.5 * noise, adapted.flatten(0, 1), torch.full((12,), 100)
+        )
+        for noise in noises
+    ]
+    generated = torch.stack(made).mean(dim=(0, 2)).view(6, 2, -1).mean(dim=1)
+    torch.testing.assert_close(found["generator"], generated, rtol=1e-4, atol=1e-5)
+    both = [F.normalize(each, dim=1) for each in (method.encoder.pool(maps), generated)]
+    torch.testing.assert_close(found["fused"], torch.cat(both, dim=1), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", SIZES)
+def test_features_behind_the_encoder_know_absent_persons_and_no_batch(encoder: str) -> None:
+    method, x = build("igm", encoder).eval(), clips()
     method.encoder.skip_absent = True
-    alone = x[::2].clone()
-    kept = method.inner("adapter", alone, method.encoder(alone), 100, draws())
-    torch.testing.assert_close(
-        kept,
-        method.inner("adapter", alone[..., :1], method.encoder(alone[..., :1]), 100, draws()),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    torch.nn.init.normal_(method.adapter.project.bias)  # type: ignore[union-attr, arg-type]
+    alone, together = parts_of(method, x[::2]), parts_of(method, x)
+    without_slot = parts_of(method, x[::2, ..., :1])
+    for part, features in alone.items():
+        torch.testing.assert_close(features, together[part][::2], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(features, without_slot[part], rtol=1e-4, atol=1e-5)
+
+
+def test_a_noise_level_that_the_diffusion_lacks_is_refused() -> None:
+    method = build("igm", diffusion__steps=50).eval()
+    for found in (
+        extract(method, clips(), FeatureConfig(space="generator"), torch.Generator()),
+        extract(method, clips(), FeatureConfig(), torch.Generator(), 50),
+    ):
+        with pytest.raises(BenchError, match="of a diffusion of 50 steps"):
+            list(found)
+
+
+@pytest.mark.parametrize("kind", ["random", "motion", "tube", "temporal"])
+def test_cells_at_zero_have_no_influence(kind: str) -> None:
+    """On an encoder that cannot leave tokens out; what is hidden of joints or moments is hidden as a whole."""
+    network, seen = build("macdiff", "stgcn").encoder, []
+    handle = network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    bodies = to_storage(clips())[:, 0] + 1
+    glimpse(network, bodies, MaskConfig(kind=kind), torch.Generator().manual_seed(3))
+    handle.remove()
+    zero = (to_storage(seen[0])[:, 0] == 0).all(dim=3)  # (B, T, V)
+    assert torch.equal(to_storage(seen[0])[:, 0][~zero], bodies[~zero])
+    assert torch.equal(zero[:, :16].view(6, 4, 4, 25).any(dim=2), zero[:, :16].view(6, 4, 4, 25).all(dim=2))
+    assert 0.3 < zero.float().mean() < 0.7
+    if kind == "tube":
+        assert torch.equal(zero.any(dim=1), zero.all(dim=1))
+    if kind == "temporal":
+        assert torch.equal(zero.any(dim=2), zero.all(dim=2))
 
 
 def test_hidden_tokens_have_no_influence() -> None:
@@ -359,6 +406,16 @@ def test_every_setting_says_where_it_is_from() -> None:
         elif not isinstance(value, BaseModel):
             unmarked.append(path)
     assert not unmarked
+
+
+@pytest.mark.parametrize("name", ["macdiff", "igm"])
+def test_some_error_counts(name: str) -> None:
+    method = find("methods", name)
+    for changes in ({"mask.on": False}, {"mask.ratio": 0.0}):
+        config = resolve(method.Config, changes, {"error_on": "hidden", "condition": "global"})
+        assert "error_on=all" in method.supports(config, find("encoders", "stgcn"))
+        config = resolve(method.Config, changes, {"error_on": "all", "condition": "global"})
+        assert method.supports(config, find("encoders", "stgcn")) is None
 
 
 def test_nothing_hidden_goes_with_a_global_condition_only() -> None:
