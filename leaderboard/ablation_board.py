@@ -19,7 +19,7 @@ LEGEND = (
     "In percent, last epoch, mean ± sd over n seeds. Δ: difference to the full row in points, over the n seeds that both have "
     "run, with its 95 % interval (paired by test sample and, from two seeds on, by seed; not adjusted for the number of rows). "
     "≈ marks differences inside the noise: 0 is in the interval. † differs over test samples, but only one seed is common, so "
-    "nothing is known about the noise of training. "
+    "nothing is known about the noise of training; ‡ could not be compared. "
     "Reported: as the paper prints it, on its data, and the difference to its full row; ? where it is suspect."
 )
 COLUMNS = (

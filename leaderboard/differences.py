@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from leaderboard.cells import Cell
 from leaderboard.statistics import aligned, margin
 
-Mark = Literal["", "best", "tied", "single"]
-"""What a table says of a number beside the best one: it is the best, cannot be told apart from it, or differs over test samples
-but was compared on one seed at most, so that nothing is known about the noise of training. "" differs, or is not ranked."""
+Mark = Literal["", "best", "tied", "single", "unknown"]
+"""What a table says of a number beside the best one: it is the best, cannot be told apart from it, differs over test samples
+but was compared on one seed only, so that nothing is known about the noise of training, or was not compared at all: no seed is
+common, or one and no scores. "" differs, or is not ranked."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Difference:
 
     @property
     def mark(self) -> Mark:
-        """``tied``, ``single`` or ""; never ``best``."""
+        """Any but ``best``."""
+        if np.isnan(self.low):
+            return "unknown"
         return "tied" if self.is_noise else "single" if self.seeds < 2 else ""
 
 
@@ -95,5 +98,5 @@ def difference(one: Cell, other: Cell, metric: str = "") -> Difference | None:
 
 
 def mark(found: Difference | None) -> Mark:
-    """What to say of a difference; where no seed is common, nothing is known about the noise of training either."""
-    return found.mark if found else "single"
+    """What to say of a difference, ``None`` where no seed is common."""
+    return found.mark if found else "unknown"

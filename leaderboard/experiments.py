@@ -132,14 +132,14 @@ def experiments(cells: Iterable[Cell], results: Path) -> dict[Bench, list[Experi
     for cell in cells:
         if not cell.bench.source:
             benches[cell.bench][cell.method, cell.encoder][cell.protocol] = cell
-    colours = method_colours(_name(method, encoder, names) for names in benches.values() for method, encoder in names)
+    colours = method_colours(method for names in benches.values() for method, _ in names)
     found = {}
     for bench, names in benches.items():
         made = [
             Experiment(
                 method,
-                method_title(_name(method, encoder, names)),
-                colours[_name(method, encoder, names)],
+                method_title(method) + _told(method, encoder, names),
+                colours[method],
                 protocols,
                 results,
             )
@@ -149,8 +149,9 @@ def experiments(cells: Iterable[Cell], results: Path) -> dict[Bench, list[Experi
     return found
 
 
-def _name(method: str, encoder: str, names: Iterable[tuple[str, str]]) -> str:
-    return f"{method}, {encoder}" if sum(other == method for other, _ in names) > 1 else method
+def _told(method: str, encoder: str, names: Iterable[tuple[str, str]]) -> str:
+    """The encoder behind a method's name, where the method ran on several."""
+    return f", {encoder}" if sum(other == method for other, _ in names) > 1 else ""
 
 
 def _order(experiment: Experiment) -> tuple[int, float, tuple[str, str]]:

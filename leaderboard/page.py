@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leaderboard import render
+from leaderboard import ablation_board, paper_board, render
 from leaderboard.cells import Cell
 from leaderboard.collect import Stage, Submission, ancestors
 from leaderboard.command import command
@@ -95,7 +95,7 @@ def write(
         ablations=_tables(results / "ablations", draft / "ablations"),
         papers=_tables(results / "tables", draft / "tables"),
         statistics=_statistics(results / "statistics", draft / "statistics"),
-        note=NOTE,
+        notes={"ablations": ablation_board.LEGEND, "papers": paper_board.LEGEND, "statistics": NOTE},
         figures=_figures(results / "figures", draft / "figures"),
         players=_players(results / "figures", draft / "players"),
         scripts=_SCRIPTS,

@@ -120,7 +120,8 @@ def _md_entry(entry: Entry) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "†": r"$\dagger$", "·": r"$\cdot$",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≈": r"$\approx$", "†": r"$\dagger$",
+    "‡": r"$\ddagger$", "·": r"$\cdot$",
     "Δ": r"$\Delta$", "[": "{[}", "]": "{]}",
 }  # fmt: skip
 

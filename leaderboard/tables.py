@@ -32,13 +32,14 @@ _MAIN = "linear"
 _RANKED = "miou"
 _CHARTED = 4
 _KEY_DIGITS = 6
-_SIGNS: Mapping[Mark, str] = {"tied": " ≈", "single": " †"}
+_SIGNS: Mapping[Mark, str] = {"tied": " ≈", "single": " †", "unknown": " ‡"}
 
 LEGEND = (
     "In percent, last epoch: mean ± sd over n seeds [95 % interval: over seeds and test samples, of one seed over test samples "
     "only]; draws ± is the sd over draws of labels. Best method in bold. "
     "≈ cannot be told apart from it: the 95 % interval of the difference, paired by seed and test sample, holds 0. "
-    "† differs over test samples, but fewer than two seeds are common, so nothing is known about the noise of training. "
+    "† differs over test samples, but only one seed is common, so nothing is known about the noise of training. ‡ could not be "
+    "compared: no seed is common, or one without scores of the samples. "
     "Reference rows come first and are not ranked."
 )
 

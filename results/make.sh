@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Makes everything that is committed here: bash results/make.sh [nw_ucla_all_sqe.zip]
-# Records in records.tar.xz are not measured again; without that file, all of it takes some seven hours on two cores.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Makes everything that is committed here:   bash results/make.sh [nw_ucla_all_sqe.zip]
+# What records.tar.xz holds is not measured again; without that file, all of it takes some eight hours on two cores.
+set -uo pipefail
+archive=${1:+$(realpath "$1")}
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+status=0
 
-if [ -f results/records.tar.xz ]; then tar -xJf results/records.tar.xz -C results --skip-old-files; fi
-if [ $# -gt 0 ]; then python run_bench.py data prepare nw_ucla --source "$1"; fi
+bench() { python run_bench.py --protocols knn,linear "$@" || status=1; }  # a stage that fails keeps nothing else
 
-bench() { python run_bench.py --protocols knn,linear "$@"; }
-bench --methods all --datasets synthetic,nw_ucla/xview
+[ ! -f results/records.tar.xz ] || tar -xJf results/records.tar.xz -C results --skip-old-files || exit
+[ -z "$archive" ] || python run_bench.py data prepare nw_ucla --source "$archive" || exit
+
 bench --methods all --set encoder=all
 bench --ablate all
-python run_bench.py report
+bench --methods all --datasets nw_ucla/xview
+python run_bench.py compare
+python run_bench.py report || status=1
 
-# Records and scores, no weights and no features: enough for every table, and for the page.
-(cd results && find runs -name '*.json' -o -path 'runs/evaluate/*' -name scores.npz) | grep -v '/features/' | sort |
-    tar -cJf results/records.tar.xz -C results --files-from=- --owner=0 --group=0 --mtime=@0
+# Records and scores; no weights and no features: enough for every table and every page.
+(cd results && find runs \( -name '*.json' -o -path 'runs/evaluate/*' -name scores.npz \) | sort) |
+    tar -cJf results/records.tar.xz -C results --files-from=- --owner=0 --group=0 --mtime=@0 || status=1
+exit "$status"

@@ -14,7 +14,7 @@ from leaderboard.cells import Cell
 from leaderboard.differences import pairs
 from leaderboard.experiments import Experiment, measured
 from leaderboard.statistics import margin
-from leaderboard.style import plain
+from leaderboard.style import grid, plain
 
 BASE = "aimclr"
 
@@ -28,7 +28,9 @@ class Gain:
 
 
 def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figure:
-    """One panel per method other than AimCLR; classes in the order of their mean gain, whiskers are 95 % intervals.
+    """One panel per method other than AimCLR, on an encoder that AimCLR ran on, too.
+
+    Classes are in the order of their mean gain, whiskers are 95 % intervals.
 
     Args:
         experiments: of a bench.
@@ -38,22 +40,28 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         BenchError: AimCLR and another method are not evaluated by the same protocol.
     """
     protocol, done = measured(experiments)
-    base = next((cell for one, cell in done if one.method == BASE), None)
-    if base is None:
+    bases = {cell.encoder: cell for one, cell in done if one.method == BASE}
+    if not bases:
         raise BenchError(f"{BASE} is not evaluated by {protocol}")
     panels = [
         (one, gain)
         for one, cell in done
-        if cell is not base and not one.reference and (gain := gains(base, cell)) is not None
+        if one.method != BASE
+        and not one.reference
+        and cell.encoder in bases
+        and (gain := gains(bases[cell.encoder], cell)) is not None
     ]
     if not panels:
         raise BenchError(f"no method but {BASE} is evaluated by {protocol}")
     count = len(panels[0][1].mean)
     names = list(classes) if len(classes) == count else [f"class {i}" for i in range(count)]
     order = np.argsort(np.nanmean([gain.mean for _, gain in panels], axis=0), kind="stable")
-    figure = Figure((1.6 + 2.6 * len(panels), 1.1 + 0.17 * count), layout="constrained")
-    axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
-    for axes, (one, gain) in zip(axes_of, panels, strict=True):
+    rows, columns = grid(len(panels))
+    figure = Figure((1.6 + 2.6 * columns, 0.6 + rows * (0.5 + 0.17 * count)), layout="constrained")
+    axes_of = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
+    for axes in axes_of.flat[len(panels) :]:
+        axes.remove()
+    for axes, (one, gain) in zip(axes_of.flat, panels, strict=False):
         mean, error = gain.mean[order], gain.error[order]
         certain = np.abs(mean) > error
         bars = axes.barh(range(count), mean, 0.7, color=one.colour)
@@ -64,8 +72,11 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         axes.set_title(f"{plain(one.title)}  {np.nanmean(gain.mean):+.1f} on average")
         axes.grid(visible=False, axis="y")
         axes.set_ylim(-0.6, count - 0.4)
-    axes_of[0].set_yticks(range(count), [plain(names[i]) for i in order], fontsize=7)
-    figure.supxlabel(f"gain of recall over {BASE} by {protocol}, points (pale: within the interval)", fontsize=8)
+    axes_of[0, 0].set_yticks(range(count), [plain(names[i]) for i in order], fontsize=7)
+    told = (
+        f"{BASE} on the same encoder" if len({cell.encoder for _, cell in done if cell.encoder in bases}) > 1 else BASE
+    )
+    figure.supxlabel(f"gain of recall over {told} by {protocol}, points (pale: within the interval)", fontsize=8)
     return figure
 
 

@@ -3,8 +3,10 @@
 
 /** What a cell sorts by: its stored value, its number, or its text. */
 function sortValue(cell) {
-  const number = parseFloat(cell.dataset.value ?? cell.textContent.replaceAll(",", ""));
-  return Number.isNaN(number) ? cell.textContent.trim() : number;
+  const text = cell.textContent.trim();
+  // "81.0 ± 0.3" is a number, "3s-AimCLR" is a name.
+  const number = parseFloat(cell.dataset.value ?? (/^[+-]?[\d.,]+(?=$|[\s%±?])/.exec(text)?.[0] ?? "").replaceAll(",", ""));
+  return Number.isNaN(number) ? text : number;
 }
 
 function compare(a, b) {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,3 +200,11 @@ def _check_latex(text: str) -> None:
             assert "&" not in plain
         assert not re.search(r"[_#^<>|~]", re.sub(r"\$[^$]*\$", "", plain)), line
     assert environments == []
+    if tex := shutil.which("pdflatex"):
+        packages = r"\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{booktabs,amssymb,textcomp}"
+        document = r"\documentclass{article}" + f"{packages}\n\\begin{{document}}\n{text}\n\\end{{document}}\n"
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "table.tex").write_text(document)
+            command = [tex, "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "table.tex"]
+            ended = subprocess.run(command, cwd=scratch, capture_output=True, text=True, errors="replace", check=False)
+            assert ended.returncode == 0, ended.stdout[-2000:]

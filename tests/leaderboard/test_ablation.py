@@ -96,6 +96,7 @@ def test_one_pair_without_scores_tells_nothing(fake) -> None:
     assert gap is not None
     assert math.isnan(gap.low)
     assert not gap.is_noise
+    assert gap.mark == "unknown"
     assert board(filled).rows[1].entries[1].detail == "n=1"
 
 

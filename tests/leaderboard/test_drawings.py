@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,29 @@ def test_a_method_has_one_colour_whatever_stands_beside_it(bench) -> None:
     assert len({*method_colours(f"mine{i}" for i in range(30)).values()}) > 12
     for count in (2, 10, 20, 60):
         assert len(np.unique(class_colours(count), axis=0)) == count
+
+
+def test_a_method_on_several_encoders_keeps_its_colour_and_is_told_apart(fake) -> None:
+    for method, encoder in product(("random", "aimclr", "hiclr"), ("stgcn", "dsta")):
+        fake.evaluate(method, "knn", encoder=encoder)
+    fake.evaluate("cmd", "knn", encoder="bigru")
+    (found,) = experiments(aggregate(collect(fake.folder)), fake.folder).values()
+    assert {one.title for one in found} == {
+        *(
+            "random encoder, stgcn",
+            "random encoder, dsta",
+            "aimclr, stgcn",
+            "aimclr, dsta",
+            "hiclr, stgcn",
+            "hiclr, dsta",
+        ),
+        "cmd",
+    }
+    for method in ("random", "aimclr", "hiclr"):
+        assert {one.colour for one in found if one.method == method} == {method_colours([method])[method]}
+    # Gains are over AimCLR on the same encoder, and there is none for bigru.
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in gain.draw(found).axes]
+    assert sorted(title.partition("  ")[0] for title in titles) == ["hiclr, dsta", "hiclr, stgcn"]
 
 
 def test_confusions_are_counted_over_seeds_and_shared_by_row(bench) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 from leaderboard.build import write
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
-from leaderboard.figures import random_levels
+from leaderboard.figures import by_encoder, random_levels
 from leaderboard.render import page
 from leaderboard.tables import Table, tables
 
@@ -210,6 +211,23 @@ def test_bars_are_compared_with_the_random_encoder_of_their_own_encoder(fake) ->
     write(fake.folder)
     svg = (fake.folder / "figures" / "leaderboard.svg").read_text()
     assert svg.count("<!-- bigru -->") == 2  # below "random encoder" and "aimclr"
+
+
+def test_a_chart_has_a_panel_for_every_encoder_where_a_method_ran_on_several(fake) -> None:
+    for method, encoder in product(("random", "aimclr", "hiclr"), ("stgcn", "dsta")):
+        fake.evaluate(method, encoder=encoder)
+    fake.evaluate("raw", encoder="coordinates")
+    fake.evaluate("aimclr", dataset="nw_ucla")
+    by_title = {board.title: board for board in tables(aggregate(collect(fake.folder)))}
+    parts = {part.title: part for board in by_title.values() for part in by_encoder(board)}
+    names = {title: [row.name for row in part.rows] for title, part in parts.items()}
+    whole = next(title for title in by_title if title.startswith("synthetic"))
+    assert set(names) == {title for title in by_title if title != whole} | {f"{whole} · dsta", f"{whole} · stgcn"}
+    assert all(
+        sorted(found) == ["aimclr", "hiclr", "random encoder", "raw coordinates"]
+        for title, found in names.items()
+        if title.startswith(whole)
+    )
 
 
 def test_an_overridden_main_protocol_still_sorts(fake) -> None:
