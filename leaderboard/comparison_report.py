@@ -23,12 +23,14 @@ NOTE = (
     "Over the seeds that a method and the best one have both run: the gap with its 95 % interval, p of a paired "
     "t-test over seeds and of a sign-flip permutation test over test samples (McNemar's exact one for one seed), "
     "adjusted for the number of methods (Holm). tied: the interval holds 0; single: it does not, but one seed says "
-    "nothing about the noise of training. Ranks: the largest complete block of methods and tables; methods nearer "
+    "nothing about the noise of training; unknown: no seed is common, or one without scores. "
+    "Ranks: the largest complete block of methods and tables; methods nearer "
     "than the critical difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is "
     "no proof of equality."
 )
 """How to read the tests."""
-_BEST = {"value": ".1f", "gap": "+.1f", "low": "+.1f", "high": "+.1f", "p_seeds": ".3f", "p_samples": ".3f"}
+_P = ".3f"
+_BEST = {"value": ".1f", "gap": "+.1f", "low": "+.1f", "high": "+.1f", "p_seeds": _P, "p_samples": _P}
 
 
 def write(results: Path, *, figures: bool = True, changed: bool = False) -> RenderableType:
@@ -47,12 +49,16 @@ def write(results: Path, *, figures: bool = True, changed: bool = False) -> Rend
     folder = results / "statistics"
     folder.mkdir(parents=True, exist_ok=True)
     for file, frame in (("best", best), ("ranks", _frame(ranked)), ("agreement", agreed)):
-        replace(folder / f"{file}.csv", frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+        frame = frame.copy()
+        for name in filter(frame.__contains__, ("p", "p_seeds", "p_samples")):
+            frame[name] = frame[name].map("{:.3g}".format, na_action="ignore")
+        text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+        replace(folder / f"{file}.csv", text)
     parts: list[RenderableType] = [
         _grid("Against the best method", best, _BEST),
-        _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": ".3f", "critical": ".2f"}),
+        _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": _P, "critical": ".2f"}),
         *(Text(line) for one in ranked if (line := _unranked(one))),
-        _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": ".3f"}),
+        _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": _P}),
         Text(f"{NOTE} {left_out}".rstrip(), style="dim"),
     ]
     written = f"Written: {folder}/{{best,ranks,agreement}}.csv"
@@ -104,5 +110,7 @@ def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> Renderabl
 
 def _shown(value: object, form: str) -> str:
     if isinstance(value, float):
+        if form == _P and value < 0.001:
+            return "< 0.001"
         return "-" if math.isnan(value) else format(value, form)
     return one_line(str(value))

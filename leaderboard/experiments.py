@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from leaderboard.tables import is_reference, method_order, method_title
 
 MAIN = ("linear", "knn")
 """Protocols that stand for a method where one number is wanted, the first one first."""
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LINES: tuple[Any, ...] = ("-", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Experiment:
         colour: the same in all figures of a results folder.
         cells: by protocol.
         results: the folder of all runs.
+        place: of its encoder among those that the method ran on; tells points and lines of one colour apart.
     """
 
     method: str
@@ -43,18 +47,29 @@ class Experiment:
     colour: RGB
     cells: Mapping[str, Cell]
     results: Path
+    place: int = 0
 
     def handle(self, line: bool = False) -> Line2D:
         """Its entry in a legend: a dot, hollow for references, or a line, dashed for references."""
         if line:
-            return Line2D([], [], color=self.colour, lw=1.5, ls=self.dashes, label=plain(self.title))
+            return Line2D([], [], color=self.colour, lw=1.5, ls=self.dashes, label=self.label)
         face = "white" if self.reference else self.colour
-        return Line2D([], [], color=self.colour, ls="", marker="o", mew=1.5, mfc=face, label=plain(self.title))
+        return Line2D([], [], color=self.colour, ls="", marker=self.marker, mew=1.5, mfc=face, label=self.label)
+
+    @property
+    def label(self) -> str:
+        """Its title in lines that fit beside a figure."""
+        return plain(textwrap.fill(self.title, 26))
+
+    @property
+    def marker(self) -> str:
+        """The shape of its points."""
+        return _MARKERS[self.place % len(_MARKERS)]
 
     @property
     def dashes(self) -> Any:
         """The style of its lines."""
-        return (0, (4, 2)) if self.reference else "-"
+        return (0, (4, 2)) if self.reference else _LINES[self.place % len(_LINES)]
 
     @property
     def reference(self) -> bool:
@@ -142,6 +157,7 @@ def experiments(cells: Iterable[Cell], results: Path) -> dict[Bench, list[Experi
                 colours[method],
                 protocols,
                 results,
+                _encoders(method, names).index(encoder),
             )
             for (method, encoder), protocols in names.items()
         ]
@@ -151,7 +167,12 @@ def experiments(cells: Iterable[Cell], results: Path) -> dict[Bench, list[Experi
 
 def _told(method: str, encoder: str, names: Iterable[tuple[str, str]]) -> str:
     """The encoder behind a method's name, where the method ran on several."""
-    return f", {encoder}" if sum(other == method for other, _ in names) > 1 else ""
+    return f", {encoder}" if len(_encoders(method, names)) > 1 else ""
+
+
+def _encoders(method: str, names: Iterable[tuple[str, str]]) -> list[str]:
+    """Those that a method ran on."""
+    return sorted(encoder for other, encoder in names if other == method)
 
 
 def _order(experiment: Experiment) -> tuple[int, float, tuple[str, str]]:

@@ -45,7 +45,7 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
     for axes, (one, matrix) in zip(grid_of_axes.ravel(), panels, strict=False):
         image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100, interpolation="none")
         top1 = one.top1(protocol)
-        axes.set_title(plain(one.title) + (f"\n{top1.mean:.1f} %" if top1 else ""), fontsize=8)
+        axes.set_title(one.label + (f"\n{top1.mean:.1f} %" if top1 else ""), fontsize=8)
         axes.grid(visible=False)
         if count <= _NAMED:
             axes.set_xticks(range(count), map(str, range(count)), fontsize=5)

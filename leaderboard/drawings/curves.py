@@ -12,10 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from engine.config import BenchError
 from engine.records import Record
 from leaderboard.experiments import Experiment
-from leaderboard.style import grid, plain
+from leaderboard.style import grid
 
 _PROTOCOL = "linear"
 _SIZE = (3.0, 2.3)
+_ENTRY = 2.1
+"""Width of an entry of the legend in inches."""
 
 
 def draw(experiments: Sequence[Experiment]) -> Figure:
@@ -42,7 +44,8 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
             points = [(point["epoch"], point["test_top1"]) for point in record.curve if "test_top1" in point]
             axes.plot(*zip(*points, strict=True), color=one.colour, ls=one.dashes, lw=1.3)
         axes.set(title="linear classifier", xlabel="epoch", ylabel="test top-1 (%)")
-        figure.legend(handles=[one.handle(line=True) for one, _ in probed], loc="outside lower center", ncols=5)
+        handles = [one.handle(line=True) for one, _ in probed]
+        figure.legend(handles=handles, loc="outside lower center", ncols=int(figure.get_figwidth() / _ENTRY))
     for axes in panels[count:]:
         axes.set_visible(False)
     return figure
@@ -52,10 +55,10 @@ def _loss(axes: Axes, one: Experiment, curves: Sequence[Record]) -> None:
     length = min(len(record.curve) for record in curves)
     losses = np.stack([_losses(record)[:length] for record in curves])
     epochs = [point["epoch"] for point in curves[0].curve[:length]]
-    axes.plot(epochs, losses.mean(axis=0), color=one.colour, lw=1.5, marker="o" if length < 20 else "", ms=3)
+    axes.plot(epochs, losses.mean(axis=0), color=one.colour, lw=1.5, marker=one.marker if length < 20 else "", ms=3)
     if len(losses) > 1:
         axes.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=one.colour, alpha=0.2, lw=0)
-    axes.set(title=plain(one.title), xlabel="epoch", ylabel="loss of pre-training")
+    axes.set(title=one.label, xlabel="epoch", ylabel="loss of pre-training")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 

@@ -69,7 +69,7 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
             bar.set_alpha(1.0 if sure else 0.4)
         axes.errorbar(mean, range(count), xerr=error, fmt="none", ecolor="0.3", elinewidth=0.8, capsize=1.5)
         axes.axvline(0, color="0.3", lw=0.8)
-        axes.set_title(f"{plain(one.title)}  {np.nanmean(gain.mean):+.1f} on average")
+        axes.set_title(f"{one.label}  {np.nanmean(gain.mean):+.1f} on average")
         axes.grid(visible=False, axis="y")
         axes.set_ylim(-0.6, count - 0.4)
     axes_of[0, 0].set_yticks(range(count), [plain(names[i]) for i in order], fontsize=7)

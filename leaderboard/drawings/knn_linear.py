@@ -20,7 +20,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     points = [(one, knn, linear) for one in experiments if (knn := one.top1("knn")) and (linear := one.top1("linear"))]
     if not points:
         raise BenchError("no method is evaluated by both knn and linear")
-    figure = Figure((5.0, 3.6), layout="constrained")
+    figure = Figure((5.6, max(3.6, 0.25 * len(points))), layout="constrained")
     axes = figure.subplots()
     for one, knn, linear in points:
         axes.errorbar(
@@ -28,7 +28,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
             linear.mean,
             xerr=whisker(knn),
             yerr=whisker(linear),
-            fmt="o",
+            fmt=one.marker,
             ms=7,
             color=one.colour,
             mfc="white" if one.reference else one.colour,

@@ -10,7 +10,6 @@ from engine.config import BenchError
 from engine.spectrum import effective_rank, singular_values
 from leaderboard.drawings.knn_linear import whisker
 from leaderboard.experiments import Experiment, measured
-from leaderboard.style import plain
 
 _WIDEST = 4096
 """Wider features (raw coordinates) are no encoder's and are left out."""
@@ -30,10 +29,10 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     if not spectra:
         raise BenchError("no features of encoders are stored (knn and linear leave some)")
     protocol, _ = measured(experiments)
-    figure = Figure((7.6, 3.0), layout="constrained")
+    figure = Figure((8.2, max(3.0, 0.36 * len(spectra))), layout="constrained")
     left, right = figure.subplots(1, 2)
     for one, values, width in spectra:
-        name = f"{plain(one.title)}: {effective_rank(values):.1f} of {width}"
+        name = f"{one.label}: {effective_rank(values):.1f} of {width}"
         positive = values[values > values[0] * 1e-6] / max(values[0], 1e-12)
         left.plot(range(1, len(positive) + 1), positive, color=one.colour, lw=1.4, ls=one.dashes, label=name)
         if accuracy := one.top1(protocol):
@@ -41,7 +40,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
                 effective_rank(values),
                 accuracy.mean,
                 yerr=whisker(accuracy),
-                fmt="o",
+                fmt=one.marker,
                 color=one.colour,
                 mfc="white" if one.reference else one.colour,
                 mew=1.5,

@@ -62,7 +62,7 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         places = embed(features[rows])
         shades = np.array([colours[label] for label in labels[rows].tolist()])
         axes.scatter(*places.T, c=shades, s=7, linewidths=0)
-        axes.set_title(plain(one.title))
+        axes.set_title(one.label)
     names = [plain(classes[c]) if c < len(classes) else f"class {c}" for c in shown]
     handles = [
         Line2D([], [], ls="", marker="o", ms=5, color=colours[c], label=name)
