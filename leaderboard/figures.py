@@ -37,11 +37,11 @@ _MOST = 30
 def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
     """Draw ``leaderboard.png`` and ``leaderboard.svg``: one panel per table, its first 30 methods x protocols.
 
-    Where a method ran on several encoders, there is one panel for each. Whiskers are 95 % intervals, hatched bars the reference
-    rows; a dashed line across a bar is what the random encoder reaches there. The same tables give the same bytes.
+    Whiskers are 95 % intervals, hatched bars the reference rows; a dashed line across a bar is what the random encoder
+    reaches there. The same tables give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    boards = [_shortened(part) for board in boards for part in by_encoder(board)]
+    boards = [_shortened(board) for board in boards]
     columns = list(dict.fromkeys(column for board in boards for column in _charted(board)))
     colours = dict(zip(columns, sns.color_palette("colorblind", len(columns)), strict=True))
     widest = max(len(board.rows) for board in boards)
@@ -142,20 +142,6 @@ def _bars(axes: Axes, numbers: Sequence[_Bar], width: float, colour: tuple[float
     for x, one in summaries:
         top = one.mean if one.low is None or one.high is None else max(one.mean, one.high)
         axes.text(x, top + 1, f"{one.mean:.1f}", ha="center", va="bottom", fontsize=7)
-
-
-def by_encoder(board: Table) -> list[Table]:
-    """The table, or one for every encoder where a method ran on several; rows that read no encoder stand in all of them."""
-    encoders = [_encoder(board, row) for row in board.rows]
-    ranked = [row.name for row in board.rows if not row.reference]
-    several = {one for one, row in zip(encoders, board.rows, strict=True) if not row.reference}
-    if len(set(ranked)) == len(ranked) or len(several) < 2:
-        return [board]
-    parts = []
-    for encoder in sorted(several):
-        rows = [row for one, row in zip(encoders, board.rows, strict=True) if one == encoder or one not in several]
-        parts.append(replace(board, rows=tuple(rows), title=f"{board.title} · {encoder}"))
-    return parts
 
 
 def _shortened(board: Table) -> Table:

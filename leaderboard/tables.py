@@ -117,25 +117,41 @@ class Table:
 
 
 def tables(cells: Iterable[Cell]) -> list[Table]:
-    """Tables of cells sorted as ``leaderboard.cells.aggregate`` does; segmentation has measures, and tables, of its own."""
+    """Tables of cells sorted as ``leaderboard.cells.aggregate`` does.
+
+    Methods are ranked within an encoder where one of them ran on several. Segmentation has measures, and tables, of its own.
+    """
     found = []
     for bench, group in groupby(cells, key=lambda cell: cell.bench):
         own = list(group)
         measured = [cell for cell in own if base_name(cell.protocol) == "segmentation" or cell.headline in MEASURES]
         if others := [cell for cell in own if cell not in measured]:
-            found.append(_classification(bench, others))
+            found += [_classification(bench, part, encoder) for encoder, part in _by_encoder(others)]
         by_protocol = groupby(sorted(measured, key=lambda cell: cell.protocol), key=lambda cell: cell.protocol)
         found += [_segmentation(bench, list(part)) for _, part in by_protocol]
     return found
 
 
-def _classification(bench: Bench, cells: Sequence[Cell]) -> Table:
+def _by_encoder(cells: Sequence[Cell]) -> list[tuple[str, Sequence[Cell]]]:
+    """All cells, or those of every encoder apart where a method ran on several; what reads no encoder is part of each."""
+    ranked = {(cell.method, cell.encoder) for cell in cells if not is_reference(cell.method)}
+    encoders = sorted({encoder for _, encoder in ranked})
+    if len({method for method, _ in ranked}) == len(ranked):
+        return [("", cells)]
+    return [
+        (encoder, [cell for cell in cells if cell.encoder == encoder or cell.encoder not in encoders])
+        for encoder in encoders
+    ]
+
+
+def _classification(bench: Bench, cells: Sequence[Cell], encoder: str) -> Table:
     protocols = sorted({cell.protocol for cell in cells}, key=protocol_order)
     main = next((name for name in protocols if re.match(rf"(transfer:)?{_MAIN}\b", name)), protocols[0])
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
     columns = tuple(f"{one_line(protocol_title(protocol))} top-1" for protocol in protocols)
     note = f"Sorted by {columns[protocols.index(main)]}."
-    return Table(bench_title(bench), columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
+    title = bench_title(bench) + (f" · {one_line(encoder)}" if encoder else "")
+    return Table(title, columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
 
 
 def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
