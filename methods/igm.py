@@ -78,7 +78,7 @@ class IGM(MacDiff):
         **MacDiff.tuned,
         "quick:synthetic": {"train.epochs": 16, "train.lr": 2e-3},
         # What reads the whole body spreads its features too early under more repulsion (docs/methods.md).
-        **{f"quick:{name}": {"idempotency.spectral": 0.01} for name in ("stgcn", "dsta", "ctrgcn")},
+        **{f"quick:{name}": {"idempotency.spectral": 0.01} for name in ("stgcn", "ctrgcn")},
     }
     presets = {
         # The formulas as written, without our safeguards: no masking, no repulsion, and f(x0, z_t', t, t').
