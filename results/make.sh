@@ -17,7 +17,7 @@ bench --methods all --datasets nw_ucla/xview
 python run_bench.py compare
 python run_bench.py report || status=1
 
-# Records and scores; no weights and no features: enough for every table and every page.
-(cd results && find runs \( -name '*.json' -o -path 'runs/evaluate/*' -name scores.npz \) | sort) |
+# Records and scores, enough for every table and every page; no weights, no features, and nothing about the machine.
+(cd results && find runs \( -name '*.json' -o -path 'runs/evaluate/*' -name scores.npz \) ! -name provenance.json | sort) |
     tar -cJf results/records.tar.xz -C results --files-from=- --owner=0 --group=0 --mtime=@0 || status=1
 exit "$status"
