@@ -60,8 +60,8 @@ class Linear(Protocol[EvalContext]):
     transformers: standardised features in the place of its BatchNorm, and none of its augmentation, since features are cached.
 
     ``linear:joints`` and ``linear:macdiff`` are the headline and MAMP's recipe on features that keep joints apart, 25 times
-    as many: columns of their own, not to be compared with the others (igm.md 3). ``linear:adapter`` and
-    ``linear:generator`` are the headline on what a generative method makes behind its encoder (igm.md 3.1).
+    as many: columns of their own, not to be compared with the others (igm.md 3). ``linear:adapter``,
+    ``:generator`` and ``:fused`` are the headline on what a generative method makes behind its encoder (igm.md 3.1).
     """
 
     title: ClassVar[str] = "linear classifier on frozen features, grid chosen on validation"
@@ -192,7 +192,7 @@ def train(
     targets = functional.one_hot(labels, classes).to(features.dtype)
 
     def gradient(rows: Tensor, weights: Tensor) -> Gradient:
-        # index_select copies whole rows; indexing goes number by number, and took longer than the products.
+        # index_select copies whole rows; indexing goes number by number (docs/performance.md).
         inputs, target = features.index_select(0, rows), targets.index_select(0, rows)[:, None]
         log_likelihood = functional.log_softmax((inputs @ weights).view(len(rows), -1, classes), dim=2)
         loss = -(log_likelihood * target).sum() if report else None

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes everything that is committed here:   bash results/make.sh [nw_ucla_all_sqe.zip]
-# What records.tar.xz holds is not measured again; without that file, all of it takes some eight hours on two cores.
+# What records.tar.xz holds is not measured again; without that file, all of it takes many hours on two cores (--plan says how many).
 set -uo pipefail
 archive=${1:+$(realpath "$1")}
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit

@@ -281,3 +281,11 @@ def test_two_thousand_records(visit, tmp_path: Path) -> None:
     page.get_by_label("Dataset").select_option("d19")
     page.locator("a.cell:visible").last.click()
     page.get_by_role("dialog").get_by_text("p4 of m7 on d19/xsub").wait_for()
+
+
+def test_tables_sort_numbers_as_numbers_and_names_as_names(results: Path, visit: Any) -> None:
+    page = visit(results)
+    texts = ["3s-CMD", "81.0 ± 0.3", "1,018", "-19.8 † n=1", "84.9?", "3s-AimCLR", "5.1%", ""]
+    cell = "Object.assign(document.createElement('td'), {textContent: text})"
+    found = page.evaluate(f"texts => texts.map(text => sortValue({cell}))", texts)
+    assert found == ["3s-CMD", 81.0, 1018, -19.8, 84.9, "3s-AimCLR", 5.1, ""]

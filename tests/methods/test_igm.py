@@ -216,6 +216,8 @@ def test_settings_of_the_training_loop() -> None:
             False,
         )
         assert loop.warmup_share * loop.epochs == pytest.approx(20)
+        assert loop.recalibrate  # BatchNorm of other encoders sees bodies with gaps in training
+        assert find("methods", name).tuned["full:stgcn"] == {"train.weight_decay": 1e-4}
 
 
 def test_every_setting_says_where_it_is_from() -> None:
