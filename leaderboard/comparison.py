@@ -15,14 +15,29 @@ from scipy import stats
 
 from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.differences import Pairs, pairs
-from leaderboard.tables import is_reference, rank_marks
+from leaderboard.tables import by_encoder, is_reference, rank_marks
 
 LEVEL = 0.05
 _EQUAL = 1e-9
 """Points; differences below come from rounding."""
 _FLIPS, _SEED = 20_000, 0
-Name = tuple[str, str]
-"""Method and encoder."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A table that methods are ranked in: every one stands in it once.
+
+    Attributes:
+        bench: data, stream, recipe and budget.
+        within: the encoder of all methods where one of them ran on several there; "" where each ran on one.
+    """
+
+    bench: Bench
+    within: str = ""
+
+
+PLACE = (*Bench.__dataclass_fields__, "within")
+"""Columns that name a table."""
 
 
 def over_seeds(gaps: NDArray[np.float64]) -> float:
@@ -77,26 +92,26 @@ def holm(values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods ranked on several benches by one protocol; rank 1 is best, equal values share the mean of their ranks.
+    """Methods ranked on several tables by one protocol; rank 1 is best, equal values share the mean of their ranks.
 
     Attributes:
         protocol, recipe, budget: of all of them.
-        benches: on which data and streams.
-        names: methods measured on all these benches, the best first.
-        left_out: benches that lack one of these methods.
-        unranked: methods that lack one of these benches.
+        places: the tables.
+        methods: those measured in all these tables, the best first.
+        left_out: tables that lack one of these methods.
+        unranked: methods that lack one of these tables.
         ranks: their average ranks.
-        p: of Friedman's test that all are alike; nan for fewer than three methods or two benches.
+        p: of Friedman's test that all are alike; nan for fewer than three methods or two tables.
         critical: difference of average ranks below which two methods cannot be told apart (Nemenyi, 5 %).
     """
 
     protocol: str
     recipe: str
     budget: str
-    benches: tuple[Bench, ...]
-    names: tuple[Name, ...]
-    left_out: tuple[Bench, ...]
-    unranked: tuple[Name, ...]
+    places: tuple[Place, ...]
+    methods: tuple[str, ...]
+    left_out: tuple[Place, ...]
+    unranked: tuple[str, ...]
     ranks: tuple[float, ...]
     p: float
     critical: float
@@ -108,57 +123,57 @@ class Ranking:
         return [(i, end) for i, end in enumerate(ends) if end > i and (i == 0 or end > ends[i - 1])]
 
 
-def critical_difference(methods: int, benches: int, level: float = LEVEL) -> float:
+def critical_difference(methods: int, tables: int, level: float = LEVEL) -> float:
     """Nemenyi's critical difference of average ranks (Demsar, JMLR 7, 2006, section 3.2.2)."""
     quantile = float(stats.studentized_range.ppf(1 - level, methods, np.inf)) / math.sqrt(2)
-    return quantile * math.sqrt(methods * (methods + 1) / (6 * benches))
+    return quantile * math.sqrt(methods * (methods + 1) / (6 * tables))
 
 
-def largest_block(rows: Mapping[Bench, Set[Name]]) -> tuple[list[Bench], list[Name]]:
-    """The benches and methods to rank: of all complete blocks, every method measured on every bench, the largest.
+def largest_block(rows: Mapping[Place, Set[str]]) -> tuple[list[Place], list[str]]:
+    """The tables and methods to rank: of all complete blocks, every method measured in every table, the largest.
 
     Args:
-        rows: which methods are measured on a bench.
+        rows: which methods are measured in a table.
 
     Returns:
-        At least two benches, as ordered in ``rows``, and two methods, sorted, with the largest number of methods times
-        benches; of equal ones that with more methods, then with the names that come first. Two empty lists where there is none.
+        At least two tables, as ordered in ``rows``, and two methods, sorted, with the largest number of methods times
+        tables; of equal ones that with more methods, then with the names that come first. Two empty lists where there is none.
     """
-    shared: set[frozenset[Name]] = set()  # what every possible choice of benches has in common
+    shared: set[frozenset[str]] = set()  # what every possible choice of tables has in common
     for own in rows.values():
         shared |= {frozenset(own)} | {other & own for other in shared}
-    blocks = [([bench for bench in rows if names <= rows[bench]], sorted(names)) for names in shared]
-    full = [(benches, names) for benches, names in blocks if len(benches) > 1 and len(names) > 1]
+    blocks = [([place for place in rows if methods <= rows[place]], sorted(methods)) for methods in shared]
+    full = [(places, methods) for places, methods in blocks if len(places) > 1 and len(methods) > 1]
     return min(full, key=lambda one: (-len(one[0]) * len(one[1]), -len(one[1]), one[1]), default=([], []))
 
 
 def rankings(cells: Iterable[Cell]) -> list[Ranking]:
-    """One ranking per protocol, recipe and budget with at least two methods on at least two benches."""
-    columns: dict[tuple[str, str, str], dict[Bench, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
-    for cell in _ranked(cells):
-        column = columns[cell.protocol, cell.bench.recipe, cell.bench.budget]
-        column[cell.bench][cell.method, cell.encoder] = _value(cell)
+    """One ranking per protocol, recipe and budget with at least two methods in at least two tables."""
+    columns: dict[tuple[str, str, str], dict[Place, dict[str, float]]] = defaultdict(dict)
+    for (place, protocol), group in _columns(cells).items():
+        column = {cell.method: _value(cell) for cell in group}
+        columns[protocol, place.bench.recipe, place.bench.budget][place] = column
     found = []
     for (protocol, recipe, budget), rows in sorted(columns.items()):
-        benches, names = largest_block({bench: frozenset(row) for bench, row in rows.items()})
-        if not benches:
+        places, methods = largest_block({place: frozenset(row) for place, row in rows.items()})
+        if not places:
             continue
-        values = np.array([_values(rows[bench], names) for bench in benches])  # (benches, methods)
+        values = np.array([_values(rows[place], methods) for place in places])  # (tables, methods)
         ranks = stats.rankdata(-values, axis=1).mean(axis=0)
-        differs = len(names) > 2 and np.ptp(values, axis=1).any()
+        differs = len(methods) > 2 and np.ptp(values, axis=1).any()
         order = np.argsort(ranks, kind="stable")
         found.append(
             Ranking(
                 protocol,
                 recipe,
                 budget,
-                benches=tuple(benches),
-                names=tuple(names[i] for i in order),
-                left_out=tuple(bench for bench in rows if bench not in benches),
-                unranked=tuple(sorted(set().union(*rows.values()) - set(names))),
+                places=tuple(places),
+                methods=tuple(methods[i] for i in order),
+                left_out=tuple(place for place in rows if place not in places),
+                unranked=tuple(sorted(set().union(*rows.values()) - set(methods))),
                 ranks=tuple(float(ranks[i]) for i in order),
                 p=float(stats.friedmanchisquare(*values.T).pvalue) if differs else math.nan,
-                critical=critical_difference(len(names), len(benches)),
+                critical=critical_difference(len(methods), len(places)),
             )
         )
     return found
@@ -173,11 +188,8 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
         gives it; and p of both tests, adjusted by Holm's method within a column. nan where a test is not possible
         (untrimmed recordings are not right or wrong), and in the row of the best.
     """
-    columns: dict[tuple[Bench, str], list[Cell]] = defaultdict(list)
-    for cell in _ranked(cells):
-        columns[cell.bench, cell.protocol].append(cell)
     rows = []
-    for (bench, protocol), group in columns.items():
+    for (place, protocol), group in _columns(cells).items():
         best = max(group, key=_value)
         others = sorted((c for c in group if c is not best), key=lambda cell: -_value(cell))
         compared = [pairs(cell, best) for cell in others]
@@ -192,12 +204,12 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
         for cell, line in zip([best, *others], lines, strict=True):
             mark = marks.get((cell.method, cell.encoder), "")
             rows.append(
-                (*astuple(bench), protocol, cell.method, cell.encoder, cell.headline, _value(cell), *line, mark)
+                (*_fields(place), protocol, cell.method, cell.encoder, cell.headline, _value(cell), *line, mark)
             )
     named = (
         "protocol", "method", "encoder", "metric", "value", "gap", "low", "high", "pairs", "p_seeds", "p_samples", "mark",
     )  # fmt: skip
-    return pd.DataFrame(rows, columns=[*Bench.__dataclass_fields__, *named])
+    return pd.DataFrame(rows, columns=[*PLACE, *named])
 
 
 def _over_samples(found: Pairs | None, headline: str) -> float:
@@ -213,26 +225,40 @@ def agreement(cells: Iterable[Cell]) -> pd.DataFrame:
         One row per table and pair of protocols: ``tau``, its ``p`` and the number of ``methods``; nan where one of the
         protocols orders nothing.
     """
-    columns: dict[Bench, dict[str, dict[Name, float]]] = defaultdict(lambda: defaultdict(dict))
-    for cell in _ranked(cells):
-        columns[cell.bench][cell.protocol][cell.method, cell.encoder] = _value(cell)
+    tables: dict[Place, dict[str, dict[str, float]]] = defaultdict(dict)
+    for (place, protocol), group in _columns(cells).items():
+        tables[place][protocol] = {cell.method: _value(cell) for cell in group}
     rows = []
-    for bench, protocols in columns.items():
+    for place, protocols in tables.items():
         for one, other in combinations(sorted(protocols), 2):
             common = sorted(set(protocols[one]) & set(protocols[other]))
             if len(common) > 2:
                 pair = [_values(protocols[name], common) for name in (one, other)]
                 found = stats.kendalltau(*pair)
-                rows.append((*astuple(bench), one, other, float(found.statistic), float(found.pvalue), len(common)))
-    return pd.DataFrame(rows, columns=[*Bench.__dataclass_fields__, "one", "other", "tau", "p", "methods"])
+                rows.append((*_fields(place), one, other, float(found.statistic), float(found.pvalue), len(common)))
+    return pd.DataFrame(rows, columns=[*PLACE, "one", "other", "tau", "p", "methods"])
 
 
-def _values(column: Mapping[Name, float], names: Iterable[Name]) -> NDArray[np.float64]:
-    return np.array([column[name] for name in names])
+def _values(column: Mapping[str, float], methods: Iterable[str]) -> NDArray[np.float64]:
+    return np.array([column[method] for method in methods])
 
 
-def _ranked(cells: Iterable[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.headline in cell.metrics and not is_reference(cell.method)]
+def _columns(cells: Iterable[Cell]) -> dict[tuple[Place, str], list[Cell]]:
+    """The cells that are ranked, by table of the leaderboard and protocol."""
+    benches: dict[Bench, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        benches[cell.bench].append(cell)
+    columns: dict[tuple[Place, str], list[Cell]] = defaultdict(list)
+    for bench, own in benches.items():
+        for within, group in by_encoder(own):
+            for cell in group:
+                if cell.headline in cell.metrics and not is_reference(cell.method):
+                    columns[Place(bench, within), cell.protocol].append(cell)
+    return columns
+
+
+def _fields(place: Place) -> tuple[str, ...]:
+    return (*astuple(place.bench), place.within)
 
 
 def _value(cell: Cell) -> float:

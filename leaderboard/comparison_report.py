@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from leaderboard.cells import Bench, aggregate
+from leaderboard.cells import aggregate
 from leaderboard.collect import collect
-from leaderboard.comparison import Ranking, against_best, agreement, rankings
+from leaderboard.comparison import PLACE, Place, Ranking, against_best, agreement, rankings
 from leaderboard.render import replace
 from leaderboard.shown import shown
 from leaderboard.tables import one_line
@@ -24,8 +23,10 @@ NOTE = (
     "t-test over seeds and of a sign-flip permutation test over test samples (McNemar's exact one for one seed), "
     "adjusted for the number of methods (Holm). tied: the interval holds 0; single: it does not, but one seed says "
     "nothing about the noise of training; unknown: no seed is common, or one without scores. "
+    "Methods are compared within an encoder where one of them ran on several. "
     "Ranks: the largest complete block of methods and tables; methods nearer "
-    "than the critical difference cannot be told apart (Nemenyi, 5 %). Few tables or seeds show little: a large p is "
+    "than the critical difference cannot be told apart (Nemenyi, 5 %). The test takes tables for independent, which "
+    "those of the same data, on several encoders or streams, are not. Few tables or seeds show little: a large p is "
     "no proof of equality."
 )
 """How to read the tests."""
@@ -57,7 +58,7 @@ def write(results: Path, *, figures: bool = True, changed: bool = False) -> Rend
     parts: list[RenderableType] = [
         _grid("Against the best method", best, _BEST),
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": _P, "critical": ".2f"}),
-        *(Text(line) for one in ranked if (line := _unranked(one))),
+        *(Text(_counted(one)) for one in ranked),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": _P}),
         Text(f"{NOTE} {left_out}".rstrip(), style="dim"),
     ]
@@ -69,35 +70,39 @@ def write(results: Path, *, figures: bool = True, changed: bool = False) -> Rend
     return Group(*parts, Text(written, style="dim"))
 
 
-def _unranked(one: Ranking) -> str:
-    """What a ranking had to leave out for its block to be complete, "" for nothing."""
-    tables = [_place(vars(bench)) for bench in one.left_out]
-    names = [" ".join(name) for name in one.unranked]
-    where = f"{one.protocol}, recipe {one.recipe}, budget {one.budget}"
-    return one_line(f"Not in the ranks of {where}: {', '.join([*tables, *names])}") if tables or names else ""
+def _counted(one: Ranking) -> str:
+    """Over which tables a ranking is, and what it had to leave out for its block to be complete."""
+    title = f"{one.protocol}, recipe {one.recipe}, budget {one.budget}"
+    tables, missing = (", ".join(map(_where, places)) for places in (one.places, one.left_out))
+    text = f"Ranks of {title}: over {tables}"
+    if missing or one.unranked:
+        text += f"; without {', '.join(filter(None, (missing, *one.unranked)))}"
+    return one_line(f"{text}.")
 
 
-def _place(bench: Mapping[str, str]) -> str:
-    """Data and stream in words."""
-    source = f" from {bench['source']}" if bench["source"] else ""
-    return f"{bench['dataset']}/{bench['split']}{source} {bench['stream']}"
+def _where(place: Place) -> str:
+    """Data, stream and encoder in words."""
+    bench = place.bench
+    source = f" from {bench.source}" if bench.source else ""
+    within = f" on {place.within}" if place.within else ""
+    return f"{bench.dataset}/{bench.split}{source} {bench.stream}{within}"
 
 
 def _frame(ranked: list[Ranking]) -> pd.DataFrame:
     rows = [
-        (one.protocol, one.recipe, one.budget, *name, rank, len(one.benches), one.p, one.critical)
+        (one.protocol, one.recipe, one.budget, method, rank, len(one.places), one.p, one.critical)
         for one in ranked
-        for name, rank in zip(one.names, one.ranks, strict=True)
+        for method, rank in zip(one.methods, one.ranks, strict=True)
     ]
-    columns = ["protocol", "recipe", "budget", "method", "encoder", "rank", "tables", "p", "critical"]
+    columns = ["protocol", "recipe", "budget", "method", "rank", "tables", "p", "critical"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> RenderableType:
-    """A table whose columns of a bench are one, and that leaves out what is the same in every row."""
+    """A table whose columns of a place are one, and that leaves out what is the same in every row."""
     if frame.empty:
         return Text(f"{title}: too little has been measured.", style="dim")
-    place = [name for name in Bench.__dataclass_fields__ if name in frame]
+    place = [name for name in PLACE if name in frame]
     grid = Grid(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     rest = [str(name) for name in frame.columns if name not in place]
     for name in (["data"] if place else []) + rest:

@@ -17,10 +17,10 @@ TITLES = {
     "agreement": "Do protocols agree? Rank correlation of every two (Kendall's tau)",
 }
 """What is made of the files that are known, in the order of the page; others keep their names."""
-_PLACE = tuple(Bench.__dataclass_fields__)
+_BENCH = tuple(Bench.__dataclass_fields__)
 _GROUPED = {
     "ranks": ("protocol", "recipe", "budget", "tables", "p", "critical"),
-    "best": (*_PLACE, "protocol"),
+    "best": (*_BENCH, "within", "protocol"),
 }
 """Columns that become headings; the rest of a file becomes one table per heading."""
 _SAID = {
@@ -75,9 +75,10 @@ def _grid(heads: Sequence[str], by: Sequence[int], rows: Sequence[Sequence[str]]
 
 
 def _heading(where: Mapping[str, str]) -> str:
-    if set(_PLACE) <= set(where):
-        bench = Bench(**{name: where[name] for name in _PLACE})
-        return f"{bench_title(bench)} · {one_line(protocol_title(where['protocol']))}"
+    if set(_BENCH) <= set(where):
+        bench = Bench(**{name: where[name] for name in _BENCH})
+        within, protocol = one_line(where.get("within", "")), one_line(protocol_title(where["protocol"]))
+        return " · ".join(filter(None, (bench_title(bench), within, protocol)))
     return one_line(" · ".join(f"{_said(name)} {_shown(name, text)}" for name, text in where.items()))
 
 

@@ -25,7 +25,7 @@ def draw(rankings: Sequence[Ranking], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     style: Any = {"svg.hashsalt": "ranks", "font.family": "DejaVu Sans", "font.size": 9}
     with matplotlib.rc_context(style):
-        heights = [3.4 + len(one.groups) * 0.35 + (len(one.names) + 1) // 2 * _STEP for one in rankings]
+        heights = [3.4 + len(one.groups) * 0.35 + (len(one.methods) + 1) // 2 * _STEP for one in rankings]
         figure = Figure((7.0, sum(heights) / 2), layout="constrained")
         panels = figure.subplots(len(rankings), 1, squeeze=False, height_ratios=heights)[:, 0]
         for one, axes, height in zip(rankings, panels, heights, strict=True):
@@ -37,7 +37,7 @@ def draw(rankings: Sequence[Ranking], folder: Path) -> list[Path]:
 
 
 def _panel(axes: Axes, ranking: Ranking, height: float) -> None:
-    count = len(ranking.names)
+    count = len(ranking.methods)
     ticks = range(1, count + 1)
     margin = 0.55 * max(count - 1, 1)
     axes.set(xlim=(1 - margin, count + margin), ylim=(height - 2.0, -1.6))
@@ -52,15 +52,14 @@ def _panel(axes: Axes, ranking: Ranking, height: float) -> None:
     bars = 0.25 + 0.35 * len(ranking.groups)
     for i, (first, last) in enumerate(ranking.groups):
         axes.hlines(0.28 + 0.35 * i, ranking.ranks[first] - 0.03, ranking.ranks[last] + 0.03, color="black", lw=3)
-    for i, ((method, encoder), rank) in enumerate(zip(ranking.names, ranking.ranks, strict=True)):
+    for i, (method, rank) in enumerate(zip(ranking.methods, ranking.ranks, strict=True)):
         left = i < (count + 1) // 2
         y = bars + _STEP * ((i if left else count - 1 - i) + 0.6)
         end = 1 - 0.12 * margin if left else count + 0.12 * margin
         axes.plot([rank, rank, end], [0, y, y], color="0.3", lw=0.8)
-        name = method if encoder == "stgcn" else f"{method}, {encoder}"
-        text = (f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}").replace("$", r"\$")
+        text = (f"{method}  {rank:.2f}" if left else f"{rank:.2f}  {method}").replace("$", r"\$")
         x = end + (-0.02 if left else 0.02) * margin
         axes.text(x, y, text, va="center", ha="right" if left else "left")
-    title = f"{ranking.protocol}: average rank over {len(ranking.benches)} tables"
+    title = f"{ranking.protocol}: average rank over {len(ranking.places)} tables"
     axes.set_title(f"{title} · recipe {ranking.recipe} · budget {ranking.budget}", loc="left", fontsize=9)
     axes.axis("off")

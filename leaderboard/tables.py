@@ -123,17 +123,21 @@ def tables(cells: Iterable[Cell]) -> list[Table]:
     """
     found = []
     for bench, group in groupby(cells, key=lambda cell: cell.bench):
-        own = list(group)
-        measured = [cell for cell in own if base_name(cell.protocol) == "segmentation" or cell.headline in MEASURES]
-        if others := [cell for cell in own if cell not in measured]:
-            found += [_classification(bench, part, encoder) for encoder, part in _by_encoder(others)]
-        by_protocol = groupby(sorted(measured, key=lambda cell: cell.protocol), key=lambda cell: cell.protocol)
-        found += [_segmentation(bench, list(part)) for _, part in by_protocol]
+        for encoder, own in by_encoder(list(group)):
+            measured = [cell for cell in own if base_name(cell.protocol) == "segmentation" or cell.headline in MEASURES]
+            if others := [cell for cell in own if cell not in measured]:
+                found.append(_classification(bench, others, encoder))
+            by_protocol = groupby(sorted(measured, key=lambda cell: cell.protocol), key=lambda cell: cell.protocol)
+            found += [_segmentation(bench, list(part), encoder) for _, part in by_protocol]
     return found
 
 
-def _by_encoder(cells: Sequence[Cell]) -> list[tuple[str, Sequence[Cell]]]:
-    """All cells, or those of every encoder apart where a method ran on several; what reads no encoder is part of each."""
+def by_encoder(cells: Sequence[Cell]) -> list[tuple[str, Sequence[Cell]]]:
+    """Cells of a bench in the groups that methods are ranked within, as pairs of encoder and cells.
+
+    All of them under "" where every method ran on one encoder, else those of each encoder apart; what reads no encoder is part
+    of each group.
+    """
     ranked = {(cell.method, cell.encoder) for cell in cells if not is_reference(cell.method)}
     encoders = sorted({encoder for _, encoder in ranked})
     if len({method for method, _ in ranked}) == len(ranked):
@@ -150,15 +154,14 @@ def _classification(bench: Bench, cells: Sequence[Cell], encoder: str) -> Table:
     rows = _rows(cells, [(protocol, HEADLINE) for protocol in protocols], main)
     columns = tuple(f"{one_line(protocol_title(protocol))} top-1" for protocol in protocols)
     note = f"Sorted by {columns[protocols.index(main)]}."
-    title = bench_title(bench) + (f" · {one_line(encoder)}" if encoder else "")
-    return Table(title, columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
+    return Table(_title(bench, encoder), columns, rows, note, bench=bench, protocols=tuple(map(one_line, protocols)))
 
 
-def _segmentation(bench: Bench, cells: Sequence[Cell]) -> Table:
+def _segmentation(bench: Bench, cells: Sequence[Cell], encoder: str) -> Table:
     """Measures of one protocol on untrimmed recordings, beside those of the most frequent class."""
     protocol = cells[0].protocol
     rows = _rows(cells, [(protocol, measure) for measure in MEASURES], protocol)
-    title = f"{bench_title(bench)} · {one_line(protocol)}"
+    title = f"{_title(bench, encoder)} · {one_line(protocol)}"
     note = "Actions: without the frames whose true class is background."
     if done := next((cell for cell in cells if cell.done), None):
         constant = [done.constant.get(measure) for measure in MEASURES]
@@ -195,6 +198,10 @@ def bench_title(bench: Bench) -> str:
     place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
     place += f" from {bench.source}" if bench.source else ""
     return one_line(f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}")
+
+
+def _title(bench: Bench, encoder: str) -> str:
+    return " · ".join(filter(None, (bench_title(bench), one_line(encoder))))
 
 
 def _rows(cells: Sequence[Cell], columns: Sequence[tuple[str, str]], main: str) -> tuple[Row, ...]:

@@ -104,9 +104,9 @@ def test_average_ranks_share_ties_and_leave_out_references(fake) -> None:
     fill(fake)
     (ranking,) = rankings(aggregate(collect(fake.folder)))
     assert ranking.protocol == "knn"
-    assert len(ranking.benches) == 3
+    assert len(ranking.places) == 3
     # hiclr's second seed is one point lower, so on c it is 54.5 and last; elsewhere ranks are as listed.
-    assert dict(zip([name for name, _ in ranking.names], ranking.ranks, strict=True)) == pytest.approx(
+    assert dict(zip(ranking.methods, ranking.ranks, strict=True)) == pytest.approx(
         {"actclr": 4 / 3, "aimclr": 2.0, "hiclr": 8 / 3}
     )
     # Friedman's chi-square by hand: 12 N / (k (k + 1)) (sum R^2 - k (k + 1)^2 / 4) = 8 / 3, two degrees of freedom.
@@ -119,14 +119,40 @@ def test_a_thin_bench_does_not_delete_the_ranking(fake) -> None:
     fake.evaluate("aimclr", "knn", 0, 0.6, dataset="a", stream="bone")
     fake.evaluate("igm", "knn", 0, 0.9, dataset="a")
     (ranking,) = rankings(aggregate(collect(fake.folder)))
-    assert {name for name, _ in ranking.names} == {"actclr", "aimclr", "hiclr"}
-    assert len(ranking.benches) == 3
-    assert [(bench.dataset, bench.stream) for bench in ranking.left_out] == [("a", "bone")]
-    assert ranking.unranked == (("igm", "stgcn"),)
+    assert set(ranking.methods) == {"actclr", "aimclr", "hiclr"}
+    assert len(ranking.places) == 3
+    assert [(place.bench.dataset, place.bench.stream) for place in ranking.left_out] == [("a", "bone")]
+    assert ranking.unranked == ("igm",)
     console = Console(width=200)
     with console.capture() as capture:
         console.print(comparison_report.write(fake.folder, figures=False))
-    assert "Not in the ranks of knn, recipe paper, budget quick: a/xsub bone, igm stgcn" in capture.get()
+    told = "Ranks of knn, recipe paper, budget quick: over a/xsub joint, b/xsub joint, c/xsub joint; without a/xsub bone, igm."
+    assert told in capture.get()
+
+
+def test_methods_are_compared_within_an_encoder_where_one_ran_on_several(fake) -> None:
+    for encoder, values in {"stgcn": (0.6, 0.5, 0.4), "dsta": (0.7, 0.8, 0.9)}.items():
+        for method, accuracy in zip(("aimclr", "hiclr", "actclr"), values, strict=True):
+            fake.evaluate(method, "knn", 0, accuracy, dataset="a", encoder=encoder)
+            fake.evaluate(method, "linear", 0, accuracy, dataset="a", encoder=encoder)
+    for method, encoder, accuracy in (("aimclr", "stgcn", 0.8), ("hiclr", "dsta", 0.7), ("actclr", "dsta", 0.6)):
+        fake.evaluate(method, "knn", 0, accuracy, dataset="b", encoder=encoder)
+    cells = aggregate(collect(fake.folder))
+    found = against_best(cells).set_index(["dataset", "within", "protocol", "method"])
+    assert found.loc[("a", "stgcn", "knn", "aimclr"), "mark"] == "best"
+    assert found.loc[("a", "dsta", "knn", "actclr"), "mark"] == "best"
+    assert found.loc[("a", "dsta", "knn", "aimclr"), "gap"] == pytest.approx(-20)
+    assert found.loc[("b", "", "knn", "hiclr"), "gap"] == pytest.approx(-10)
+    (ranking,) = [one for one in rankings(cells) if one.protocol == "knn"]
+    assert [(place.bench.dataset, place.within) for place in ranking.places] == [
+        ("a", "dsta"),
+        ("a", "stgcn"),
+        ("b", ""),
+    ]
+    assert dict(zip(ranking.methods, ranking.ranks, strict=True)) == pytest.approx(
+        {"aimclr": 5 / 3, "hiclr": 2.0, "actclr": 7 / 3}
+    )
+    assert agreement(cells)[["within", "tau", "methods"]].values.tolist() == [["dsta", 1.0, 3], ["stgcn", 1.0, 3]]
 
 
 @given(st.dictionaries(st.sampled_from("abcde"), st.frozensets(st.sampled_from("vwxyz")), max_size=5))
@@ -202,7 +228,7 @@ def test_segmentation_is_compared_by_its_own_headline(fake) -> None:
     assert frame.loc["actclr", "p_seeds"] == pytest.approx(2 * (1 - 2 / math.pi * math.atan(25)))
     assert frame.loc["aimclr", "p_seeds"] == pytest.approx(1 - 2 / math.pi * math.atan(5))
     assert frame.p_samples.isna().all()
-    names = {ranking.protocol: [name for name, _ in ranking.names] for ranking in rankings(cells)}
+    names = {ranking.protocol: list(ranking.methods) for ranking in rankings(cells)}
     assert names["segmentation"] == names["knn"] == ["hiclr", "aimclr", "actclr"]
     assert agreement(cells).tau.tolist() == [1.0, 1.0]
 
