@@ -13,7 +13,17 @@ from rich.text import Text
 from leaderboard import render
 from leaderboard.ablation import AblationTable, Filled, FilledAblation, Place, Reported, Variant
 from leaderboard.cells import HEADLINE, Summary
-from leaderboard.tables import Entry, Row, Table, base_name, measure_title, one_line, protocol_title, short_keys
+from leaderboard.tables import (
+    Entry,
+    Row,
+    Table,
+    base_name,
+    measure_title,
+    one_line,
+    place_title,
+    protocol_title,
+    short_keys,
+)
 
 LEGEND = (
     "In percent, last epoch, mean ± sd over n seeds. Δ: difference to the full row in points, over the n seeds that both have "
@@ -24,10 +34,10 @@ LEGEND = (
 )
 COLUMNS = (
     "ablation", "row", "full", "changes", *Place.__dataclass_fields__, "recipe", "protocol", "metric", "mean", "sd", "n",
-    "delta", "low", "high", "pairs", "noise", "status", "reported", "reported_delta", "reported_on", "printed_in",
+    "delta", "low", "high", "pairs", "mark", "status", "reported", "reported_delta", "reported_on", "printed_in",
     "effective_rank", "keys",
 )  # fmt: skip
-"""Columns of an ablation's CSV."""
+"""Columns of an ablation's CSV; published numbers have rows of their own, with the status ``reported``."""
 _NOTHING = "-"
 _NOT_RUN = "not run yet"
 
@@ -57,16 +67,14 @@ def board(filled: FilledAblation) -> Table:
 
 
 def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
-    """The long table with the columns ``COLUMNS``: one row per cell, missing numbers left empty."""
-    rows = []
+    """The long table with the columns ``COLUMNS``: one row per cell or published number, missing numbers left empty."""
+    rows: list[dict[str, object]] = []
     for filled in tables:
         table, full = filled.table, filled.table.rows[filled.table.full]
         for line, rank in zip(filled.lines, filled.ranks, strict=True):
             for i, one in enumerate(line):
                 metric = _metric(filled, i)
                 summary = one.cell.metrics.get(metric) if one.cell else None
-                said = next((r for r in filled.reported if base_name(r.protocol) == base_name(one.protocol)), None)
-                number = said.numbers.get(one.row.name) if said else None
                 rows.append(
                     {
                         "ablation": table.name,
@@ -84,17 +92,32 @@ def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
                         "low": one.gap.low if one.gap else None,
                         "high": one.gap.high if one.gap else None,
                         "pairs": one.gap.seeds if one.gap else 0,
-                        "noise": one.gap.is_noise if one.gap else None,
+                        "mark": one.gap.mark if one.gap else "",
                         "status": one.cell.status if one.cell else "pending",
-                        "reported": number.value if number else None,
-                        "reported_delta": said.gap(one.row, full) if said else None,
-                        "reported_on": said.place if said and number else "",
-                        "printed_in": f"{number.source} {number.place}".strip() if number else "",
                         "effective_rank": rank[0] if rank else None,
                         "keys": " ".join(run.stage.key for run in one.cell.runs) if one.cell else "",
                     }
                 )
+        rows += [
+            _printed(filled, said, row) for said in filled.reported for row in table.rows if row.name in said.numbers
+        ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _printed(filled: FilledAblation, said: Reported, row: Variant) -> dict[str, object]:
+    number, full = said.numbers[row.name], filled.table.rows[filled.table.full]
+    return {
+        "ablation": filled.table.name,
+        "row": row.name,
+        "full": row is full,
+        "protocol": said.protocol,
+        "metric": number.metric,
+        "status": "reported",
+        "reported": number.value,
+        "reported_delta": said.gap(row, full),
+        "reported_on": said.place,
+        "printed_in": f"{number.source} {number.place}".strip(),
+    }
 
 
 def write(tables: Sequence[FilledAblation], folder: Path) -> tuple[list[Table], tuple[Path, ...]]:
@@ -129,7 +152,7 @@ def _metric(filled: FilledAblation, column: int) -> str:
 
 def _title(filled: FilledAblation) -> str:
     place, table = filled.place, filled.table
-    where = f"{place.dataset}/{place.split}" + (f" from {place.source}" if place.source else "")
+    where = place_title(place.dataset, place.split, place.source)
     parts = (table.name, where, f"{place.stream} stream", place.encoder, f"budget {place.budget}", table.common)
     return one_line(" · ".join(filter(None, parts)))
 
@@ -139,7 +162,9 @@ def _note(filled: FilledAblation) -> str:
     recipes = {one.cell.bench.recipe for one in filled.lines[filled.table.full] if one.cell}
     parts = [f"Recipe {recipe} where a row does not name another." for recipe in recipes]
     if any(filled.ranks):
-        parts.append("Effective rank: of the training features (RankMe), the mean over seeds, of as many as there are.")
+        parts.append(
+            "Effective rank: of centred training features (RankMe's are not), the mean over seeds, of as many."
+        )
     parts += [f"Reported by {source}, {place}." for source, place in said.items()]
     marked = {n.note: n for one in filled.reported for n in one.numbers.values() if n.mark}
     parts += [f"? {number.variant}: {number.mark}, {one_line(note)}." for note, number in marked.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
 from itertools import combinations
 
@@ -22,21 +22,9 @@ _EQUAL = 1e-9
 """Points; differences below come from rounding."""
 _FLIPS, _SEED = 20_000, 0
 
-
-@dataclass(frozen=True)
-class Place:
-    """A table that methods are ranked in: every one stands in it once.
-
-    Attributes:
-        bench: data, stream, recipe and budget.
-        within: the encoder of all methods where one of them ran on several there; "" where each ran on one.
-    """
-
-    bench: Bench
-    within: str = ""
-
-
-PLACE = (*Bench.__dataclass_fields__, "within")
+Table = tuple[Bench, str]
+"""What methods are compared in: a bench, and the encoder of all where one of them ran on several there, else ""."""
+TABLE = (*Bench.__dataclass_fields__, "within")
 """Columns that name a table."""
 
 
@@ -92,25 +80,27 @@ def holm(values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods ranked on several tables by one protocol; rank 1 is best, equal values share the mean of their ranks.
+    """Methods ranked on several benches by one protocol; rank 1 is best, equal values share the mean of their ranks.
 
     Attributes:
         protocol, recipe, budget: of all of them.
-        places: the tables.
-        methods: those measured in all these tables, the best first.
-        left_out: tables that lack one of these methods.
-        unranked: methods that lack one of these tables.
+        benches: on which data and streams.
+        methods: those measured on all these benches, the best first.
+        encoders: those that each method ran on, one or, where benches differ in it, several.
+        left_out: benches that lack one of these methods.
+        unranked: methods that lack one of these benches.
         ranks: their average ranks.
-        p: of Friedman's test that all are alike; nan for fewer than three methods or two tables.
+        p: of Friedman's test that all are alike; nan for fewer than three methods or two benches.
         critical: difference of average ranks below which two methods cannot be told apart (Nemenyi, 5 %).
     """
 
     protocol: str
     recipe: str
     budget: str
-    places: tuple[Place, ...]
+    benches: tuple[Bench, ...]
     methods: tuple[str, ...]
-    left_out: tuple[Place, ...]
+    encoders: tuple[tuple[str, ...], ...]
+    left_out: tuple[Bench, ...]
     unranked: tuple[str, ...]
     ranks: tuple[float, ...]
     p: float
@@ -123,42 +113,49 @@ class Ranking:
         return [(i, end) for i, end in enumerate(ends) if end > i and (i == 0 or end > ends[i - 1])]
 
 
-def critical_difference(methods: int, tables: int, level: float = LEVEL) -> float:
+def critical_difference(methods: int, benches: int, level: float = LEVEL) -> float:
     """Nemenyi's critical difference of average ranks (Demsar, JMLR 7, 2006, section 3.2.2)."""
     quantile = float(stats.studentized_range.ppf(1 - level, methods, np.inf)) / math.sqrt(2)
-    return quantile * math.sqrt(methods * (methods + 1) / (6 * tables))
+    return quantile * math.sqrt(methods * (methods + 1) / (6 * benches))
 
 
-def largest_block(rows: Mapping[Place, Set[str]]) -> tuple[list[Place], list[str]]:
-    """The tables and methods to rank: of all complete blocks, every method measured in every table, the largest.
+def largest_block(rows: Mapping[Bench, Set[str]]) -> tuple[list[Bench], list[str]]:
+    """The benches and methods to rank: of all complete blocks, every method measured on every bench, the largest.
 
     Args:
-        rows: which methods are measured in a table.
+        rows: which methods are measured on a bench.
 
     Returns:
-        At least two tables, as ordered in ``rows``, and two methods, sorted, with the largest number of methods times
-        tables; of equal ones that with more methods, then with the names that come first. Two empty lists where there is none.
+        At least two benches, as ordered in ``rows``, and two methods, sorted, with the largest number of methods times
+        benches; of equal ones that with more methods, then with the names that come first. Two empty lists where there is none.
     """
-    shared: set[frozenset[str]] = set()  # what every possible choice of tables has in common
+    shared: set[frozenset[str]] = set()  # what every possible choice of benches has in common
     for own in rows.values():
         shared |= {frozenset(own)} | {other & own for other in shared}
-    blocks = [([place for place in rows if methods <= rows[place]], sorted(methods)) for methods in shared]
-    full = [(places, methods) for places, methods in blocks if len(places) > 1 and len(methods) > 1]
+    blocks = [([bench for bench in rows if methods <= rows[bench]], sorted(methods)) for methods in shared]
+    full = [(benches, methods) for benches, methods in blocks if len(benches) > 1 and len(methods) > 1]
     return min(full, key=lambda one: (-len(one[0]) * len(one[1]), -len(one[1]), one[1]), default=([], []))
 
 
-def rankings(cells: Iterable[Cell]) -> list[Ranking]:
-    """One ranking per protocol, recipe and budget with at least two methods in at least two tables."""
-    columns: dict[tuple[str, str, str], dict[Place, dict[str, float]]] = defaultdict(dict)
-    for (place, protocol), group in _columns(cells).items():
-        column = {cell.method: _value(cell) for cell in group}
-        columns[protocol, place.bench.recipe, place.bench.budget][place] = column
+def rankings(cells: Iterable[Cell], own: Callable[[str], str]) -> list[Ranking]:
+    """One ranking per protocol, recipe and budget with at least two methods on at least two benches.
+
+    Args:
+        cells: of the leaderboard.
+        own: the encoder of a method's paper. A method that ran on several on a bench is ranked with that one (if it is none of
+            them, with the first by name): ranks on every encoder would count one set of data several times.
+    """
+    columns: dict[tuple[str, str, str], dict[Bench, dict[str, Cell]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in _ranked(cells):
+        row = columns[cell.protocol, cell.bench.recipe, cell.bench.budget][cell.bench]
+        if cell.method not in row or cell.encoder == own(cell.method):
+            row[cell.method] = cell
     found = []
     for (protocol, recipe, budget), rows in sorted(columns.items()):
-        places, methods = largest_block({place: frozenset(row) for place, row in rows.items()})
-        if not places:
+        benches, methods = largest_block({bench: frozenset(row) for bench, row in rows.items()})
+        if not benches:
             continue
-        values = np.array([_values(rows[place], methods) for place in places])  # (tables, methods)
+        values = np.array([[_value(rows[bench][method]) for method in methods] for bench in benches])
         ranks = stats.rankdata(-values, axis=1).mean(axis=0)
         differs = len(methods) > 2 and np.ptp(values, axis=1).any()
         order = np.argsort(ranks, kind="stable")
@@ -167,13 +164,14 @@ def rankings(cells: Iterable[Cell]) -> list[Ranking]:
                 protocol,
                 recipe,
                 budget,
-                places=tuple(places),
+                benches=tuple(benches),
                 methods=tuple(methods[i] for i in order),
-                left_out=tuple(place for place in rows if place not in places),
+                encoders=tuple(tuple(sorted({rows[b][methods[i]].encoder for b in benches})) for i in order),
+                left_out=tuple(bench for bench in rows if bench not in benches),
                 unranked=tuple(sorted(set().union(*rows.values()) - set(methods))),
                 ranks=tuple(float(ranks[i]) for i in order),
                 p=float(stats.friedmanchisquare(*values.T).pvalue) if differs else math.nan,
-                critical=critical_difference(len(methods), len(places)),
+                critical=critical_difference(len(methods), len(benches)),
             )
         )
     return found
@@ -184,12 +182,12 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
 
     Returns:
         One row per cell: what it is, ``value`` of the ``metric`` that the protocol ranks by; its difference ``gap`` to the best
-        over ``pairs`` common seeds, in points, with a 95 % interval ``low`` to ``high`` and the ``mark`` that the leaderboard
-        gives it; and p of both tests, adjusted by Holm's method within a column. nan where a test is not possible
-        (untrimmed recordings are not right or wrong), and in the row of the best.
+        over ``pairs`` common seeds, in points, with the interval ``low`` to ``high`` and the ``mark`` of the leaderboard; and p
+        of both tests, adjusted by Holm's method within a column. nan where a test is not possible (untrimmed recordings are
+        not right or wrong), and in the row of the best.
     """
     rows = []
-    for (place, protocol), group in _columns(cells).items():
+    for (table, protocol), group in _columns(cells).items():
         best = max(group, key=_value)
         others = sorted((c for c in group if c is not best), key=lambda cell: -_value(cell))
         compared = [pairs(cell, best) for cell in others]
@@ -199,17 +197,17 @@ def against_best(cells: Iterable[Cell]) -> pd.DataFrame:
         nothing = (math.nan,) * 3 + (0, math.nan, math.nan)
         lines = [(0.0, *nothing[1:])]
         for one, p, q in zip(compared, by_seeds, by_samples, strict=True):
-            gap = one.difference if one else None
+            gap = one.difference(len(group)) if one else None
             lines.append((gap.mean, gap.low, gap.high, gap.seeds, p, q) if gap else nothing)
         for cell, line in zip([best, *others], lines, strict=True):
             mark = marks.get((cell.method, cell.encoder), "")
             rows.append(
-                (*_fields(place), protocol, cell.method, cell.encoder, cell.headline, _value(cell), *line, mark)
+                (*_fields(table), protocol, cell.method, cell.encoder, cell.headline, _value(cell), *line, mark)
             )
     named = (
         "protocol", "method", "encoder", "metric", "value", "gap", "low", "high", "pairs", "p_seeds", "p_samples", "mark",
     )  # fmt: skip
-    return pd.DataFrame(rows, columns=[*PLACE, *named])
+    return pd.DataFrame(rows, columns=[*TABLE, *named])
 
 
 def _over_samples(found: Pairs | None, headline: str) -> float:
@@ -225,40 +223,38 @@ def agreement(cells: Iterable[Cell]) -> pd.DataFrame:
         One row per table and pair of protocols: ``tau``, its ``p`` and the number of ``methods``; nan where one of the
         protocols orders nothing.
     """
-    tables: dict[Place, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (place, protocol), group in _columns(cells).items():
-        tables[place][protocol] = {cell.method: _value(cell) for cell in group}
+    tables: dict[Table, dict[str, dict[str, float]]] = defaultdict(dict)
+    for (table, protocol), group in _columns(cells).items():
+        tables[table][protocol] = {cell.method: _value(cell) for cell in group}
     rows = []
-    for place, protocols in tables.items():
+    for table, protocols in tables.items():
         for one, other in combinations(sorted(protocols), 2):
             common = sorted(set(protocols[one]) & set(protocols[other]))
             if len(common) > 2:
-                pair = [_values(protocols[name], common) for name in (one, other)]
-                found = stats.kendalltau(*pair)
-                rows.append((*_fields(place), one, other, float(found.statistic), float(found.pvalue), len(common)))
-    return pd.DataFrame(rows, columns=[*PLACE, "one", "other", "tau", "p", "methods"])
+                found = stats.kendalltau(*([protocols[name][method] for method in common] for name in (one, other)))
+                rows.append((*_fields(table), one, other, float(found.statistic), float(found.pvalue), len(common)))
+    return pd.DataFrame(rows, columns=[*TABLE, "one", "other", "tau", "p", "methods"])
 
 
-def _values(column: Mapping[str, float], methods: Iterable[str]) -> NDArray[np.float64]:
-    return np.array([column[method] for method in methods])
-
-
-def _columns(cells: Iterable[Cell]) -> dict[tuple[Place, str], list[Cell]]:
+def _columns(cells: Iterable[Cell]) -> dict[tuple[Table, str], list[Cell]]:
     """The cells that are ranked, by table of the leaderboard and protocol."""
     benches: dict[Bench, list[Cell]] = defaultdict(list)
     for cell in cells:
         benches[cell.bench].append(cell)
-    columns: dict[tuple[Place, str], list[Cell]] = defaultdict(list)
+    columns: dict[tuple[Table, str], list[Cell]] = defaultdict(list)
     for bench, own in benches.items():
         for within, group in by_encoder(own):
-            for cell in group:
-                if cell.headline in cell.metrics and not is_reference(cell.method):
-                    columns[Place(bench, within), cell.protocol].append(cell)
+            for cell in _ranked(group):
+                columns[(bench, within), cell.protocol].append(cell)
     return columns
 
 
-def _fields(place: Place) -> tuple[str, ...]:
-    return (*astuple(place.bench), place.within)
+def _fields(table: Table) -> tuple[str, ...]:
+    return (*astuple(table[0]), table[1])
+
+
+def _ranked(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.headline in cell.metrics and not is_reference(cell.method)]
 
 
 def _value(cell: Cell) -> float:

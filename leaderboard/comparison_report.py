@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -11,34 +12,38 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from leaderboard.cells import aggregate
+from leaderboard.cells import Bench, aggregate
 from leaderboard.collect import collect
-from leaderboard.comparison import PLACE, Place, Ranking, against_best, agreement, rankings
+from leaderboard.comparison import TABLE, Ranking, against_best, agreement, rankings
 from leaderboard.render import replace
 from leaderboard.shown import shown
-from leaderboard.tables import one_line
+from leaderboard.tables import one_line, place_title
 
 NOTE = (
-    "Over the seeds that a method and the best one have both run: the gap with its 95 % interval, p of a paired "
-    "t-test over seeds and of a sign-flip permutation test over test samples (McNemar's exact one for one seed), "
-    "adjusted for the number of methods (Holm). tied: the interval holds 0; single: it does not, but one seed says "
+    "Over the seeds that a method and the best one have both run: the gap with its 95 % interval, as wide as comparing all "
+    "methods with each other takes (Tukey), p of a paired t-test over seeds and of a sign-flip permutation test over test "
+    "samples (McNemar's exact one where a sample is right or wrong once), adjusted for the number of methods (Holm), not for "
+    "having picked the best. tied: the interval holds 0; single: it does not, but one seed says "
     "nothing about the noise of training; unknown: no seed is common, or one without scores. "
     "Methods are compared within an encoder where one of them ran on several. "
-    "Ranks: the largest complete block of methods and tables; methods nearer "
-    "than the critical difference cannot be told apart (Nemenyi, 5 %). The test takes tables for independent, which "
-    "those of the same data, on several encoders or streams, are not. Few tables or seeds show little: a large p is "
-    "no proof of equality."
+    "Ranks: each method with the encoder of its paper, where it ran on several, over the largest complete block of methods and "
+    "tables; methods nearer than the critical difference cannot be told apart (Nemenyi, 5 %). The test takes tables for "
+    "independent, which streams of the same data are not. p of ranks and of agreement are not adjusted for their number. "
+    "Few tables or seeds show little: a large p is no proof of equality."
 )
 """How to read the tests."""
 _P = ".3f"
 _BEST = {"value": ".1f", "gap": "+.1f", "low": "+.1f", "high": "+.1f", "p_seeds": _P, "p_samples": _P}
 
 
-def write(results: Path, *, figures: bool = True, changed: bool = False) -> RenderableType:
+def write(
+    results: Path, own: Callable[[str], str] = lambda _: "", *, figures: bool = True, changed: bool = False
+) -> RenderableType:
     """Write ``statistics/`` into a results folder: ``best.csv``, ``ranks.csv``, ``agreement.csv`` and a picture of the ranks.
 
     Args:
         results: the folder with ``runs/``.
+        own: the encoder of a method's paper, "" where it is not known.
         figures: whether to draw.
         changed: compare cells with changed settings too.
 
@@ -46,7 +51,7 @@ def write(results: Path, *, figures: bool = True, changed: bool = False) -> Rend
         What to print.
     """
     cells, left_out = shown(aggregate(collect(results)), changed)
-    best, ranked, agreed = against_best(cells), rankings(cells), agreement(cells)
+    best, ranked, agreed = against_best(cells), rankings(cells, own), agreement(cells)
     folder = results / "statistics"
     folder.mkdir(parents=True, exist_ok=True)
     for file, frame in (("best", best), ("ranks", _frame(ranked)), ("agreement", agreed)):
@@ -58,11 +63,14 @@ def write(results: Path, *, figures: bool = True, changed: bool = False) -> Rend
     parts: list[RenderableType] = [
         _grid("Against the best method", best, _BEST),
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": _P, "critical": ".2f"}),
-        *(Text(_counted(one)) for one in ranked),
+        *(Text(line) for one in ranked if (line := _left_out(one))),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": _P}),
         Text(f"{NOTE} {left_out}".rstrip(), style="dim"),
     ]
     written = f"Written: {folder}/{{best,ranks,agreement}}.csv"
+    if figures:
+        for suffix in ("png", "svg"):
+            (folder / f"ranks.{suffix}").unlink(missing_ok=True)
     if figures and ranked:
         from leaderboard.ranks_figure import draw  # here, because importing a plotting library takes a second
 
@@ -70,39 +78,48 @@ def write(results: Path, *, figures: bool = True, changed: bool = False) -> Rend
     return Group(*parts, Text(written, style="dim"))
 
 
-def _counted(one: Ranking) -> str:
-    """Over which tables a ranking is, and what it had to leave out for its block to be complete."""
-    title = f"{one.protocol}, recipe {one.recipe}, budget {one.budget}"
-    tables, missing = (", ".join(map(_where, places)) for places in (one.places, one.left_out))
-    text = f"Ranks of {title}: over {tables}"
-    if missing or one.unranked:
-        text += f"; without {', '.join(filter(None, (missing, *one.unranked)))}"
-    return one_line(f"{text}.")
+def _left_out(one: Ranking) -> str:
+    """What a ranking had to leave out for its block to be complete, "" for nothing."""
+    names = ", ".join([*map(_place, one.left_out), *one.unranked])
+    return (
+        one_line(f"Not in the ranks of {one.protocol}, recipe {one.recipe}, budget {one.budget}: {names}")
+        if names
+        else ""
+    )
 
 
-def _where(place: Place) -> str:
-    """Data, stream and encoder in words."""
-    bench = place.bench
-    source = f" from {bench.source}" if bench.source else ""
-    within = f" on {place.within}" if place.within else ""
-    return f"{bench.dataset}/{bench.split}{source} {bench.stream}{within}"
+def _place(bench: Bench) -> str:
+    """Data and stream in words."""
+    return one_line(f"{place_title(bench.dataset, bench.split, bench.source)} {bench.stream}")
 
 
 def _frame(ranked: list[Ranking]) -> pd.DataFrame:
     rows = [
-        (one.protocol, one.recipe, one.budget, method, rank, len(one.places), one.p, one.critical)
+        (
+            one.protocol,
+            one.recipe,
+            one.budget,
+            over,
+            len(one.benches),
+            one.p,
+            one.critical,
+            method,
+            " / ".join(encoders),
+            rank,
+        )
         for one in ranked
-        for method, rank in zip(one.methods, one.ranks, strict=True)
+        for over in [", ".join(map(_place, one.benches))]
+        for method, encoders, rank in zip(one.methods, one.encoders, one.ranks, strict=True)
     ]
-    columns = ["protocol", "recipe", "budget", "method", "rank", "tables", "p", "critical"]
+    columns = ["protocol", "recipe", "budget", "over", "tables", "p", "critical", "method", "encoder", "rank"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _grid(title: str, frame: pd.DataFrame, formats: dict[str, str]) -> RenderableType:
-    """A table whose columns of a place are one, and that leaves out what is the same in every row."""
+    """A table whose columns of a bench are one, and that leaves out what is the same in every row."""
     if frame.empty:
         return Text(f"{title}: too little has been measured.", style="dim")
-    place = [name for name in PLACE if name in frame]
+    place = [name for name in TABLE if name in frame]
     grid = Grid(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     rest = [str(name) for name in frame.columns if name not in place]
     for name in (["data"] if place else []) + rest:

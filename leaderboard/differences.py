@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from leaderboard.cells import Cell
 from leaderboard.statistics import aligned, margin
 
+_EQUAL = 1e-9
+"""Points; differences below come from rounding."""
 Mark = Literal["", "best", "tied", "single", "unknown"]
 """What a table says of a number beside the best one: it is the best, cannot be told apart from it, differs over test samples
 but was compared on one seed only, so that nothing is known about the noise of training, or was not compared at all: no seed is
@@ -23,7 +25,7 @@ class Difference:
 
     Attributes:
         mean: of what the protocol ranks by.
-        low, high: 95 % interval; nan where neither seeds nor samples tell a spread.
+        low, high: 95 % interval; nan where neither seeds nor samples tell a spread: of one pair, or of equal differences.
         seeds: number of pairs.
     """
 
@@ -57,11 +59,16 @@ class Pairs:
     gaps: NDArray[np.float64]
     samples: NDArray[np.float64] | None
 
-    @property
-    def difference(self) -> Difference:
-        """The mean with its interval over test samples and, from two seeds on, over seeds."""
+    def difference(self, among: int = 2) -> Difference:
+        """The mean with its interval over test samples and, from two seeds on, over seeds.
+
+        Args:
+            among: of how many methods any two are compared, as one does in looking for the best; their intervals hold at once.
+        """
         mean = float(self.gaps.mean())
-        half = margin(self.gaps, *([] if self.samples is None else [self.samples.mean(axis=0)]))
+        half = margin(self.gaps, *([] if self.samples is None else [self.samples.mean(axis=0)]), among=among)
+        if self.samples is None and half < _EQUAL < abs(mean):
+            half = np.nan
         return Difference(mean, mean - half, mean + half, len(self.gaps))
 
 
@@ -91,10 +98,10 @@ def pairs(one: Cell, other: Cell, metric: str = "") -> Pairs | None:
     return Pairs(np.subtract(*np.split(values, 2)), samples)
 
 
-def difference(one: Cell, other: Cell, metric: str = "") -> Difference | None:
-    """How far ``one`` is above ``other``, with its interval; the arguments are those of :func:`pairs`."""
+def difference(one: Cell, other: Cell, metric: str = "", among: int = 2) -> Difference | None:
+    """How far ``one`` is above ``other``, with its interval; the arguments are those of :func:`pairs` and its result."""
     found = pairs(one, other, metric)
-    return found.difference if found else None
+    return found.difference(among) if found else None
 
 
 def mark(found: Difference | None) -> Mark:

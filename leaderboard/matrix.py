@@ -7,6 +7,7 @@ from itertools import groupby
 
 from leaderboard.cells import HEADLINE, Bench, Cell
 from leaderboard.tables import (
+    NO_ENCODER,
     Row,
     Table,
     base_name,
@@ -22,8 +23,6 @@ from leaderboard.tables import (
     short_keys,
 )
 
-_NO_WEIGHTS = "raw"
-"""Reads no encoder, and so has no row."""
 _OF_FRAMES = "segmentation"
 """Has measures, and tables, of its own."""
 
@@ -37,7 +36,7 @@ def matrices(cells: Iterable[Cell]) -> list[Table]:
             for cell in group
             if cell.headline == HEADLINE
             and base_name(cell.protocol) != _OF_FRAMES
-            and base_name(cell.method) != _NO_WEIGHTS
+            and base_name(cell.method) != NO_ENCODER
         ]
         for protocol in sorted({cell.protocol for cell in own}, key=protocol_order):
             column = [cell for cell in own if cell.protocol == protocol]

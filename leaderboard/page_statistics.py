@@ -19,11 +19,12 @@ TITLES = {
 """What is made of the files that are known, in the order of the page; others keep their names."""
 _BENCH = tuple(Bench.__dataclass_fields__)
 _GROUPED = {
-    "ranks": ("protocol", "recipe", "budget", "tables", "p", "critical"),
+    "ranks": ("protocol", "recipe", "budget", "over", "tables", "p", "critical"),
     "best": (*_BENCH, "within", "protocol"),
 }
 """Columns that become headings; the rest of a file becomes one table per heading."""
 _SAID = {
+    "within": "encoder",
     "p_seeds": "p over seeds",
     "p_samples": "p over samples",
     "pairs": "seeds in common",
@@ -96,7 +97,7 @@ def _shown(column: str, text: str) -> str:
         return f"{number:.3f}" if number >= _SMALL else f"< {_SMALL}"
     if text.lstrip("-").isdigit():
         return text
-    return f"{number:+.1f}" if column == "gap" else f"{number:.2f}"
+    return f"{number:+.1f}" if column in ("gap", "low", "high") else f"{number:.2f}"
 
 
 def _number(text: str) -> float | None:

@@ -22,8 +22,8 @@ from leaderboard.tables import Entry, Row, Table, one_line, rank_marks, short_ke
 LEGEND = (
     "Reported: as the source prints it, percent; ? where sources contradict it or it is said to be another number. "
     "Measured: by this suite, last epoch, mean ± sd over n seeds, and its difference to the reported one. "
-    "Only measured numbers are ranked: best in bold, ≈ cannot be told apart from it, † differs over test samples, but only "
-    "one seed is common, ‡ could not be compared (as in the leaderboard); reference rows are not ranked. "
+    "Only measured numbers are ranked: best in bold, ≈ cannot be told apart from it (as in the leaderboard), "
+    "† differs over test samples, but only one seed is common, ‡ could not be compared; reference rows are not ranked. "
     "A letter says why there is no number."
 )
 COLUMNS = (

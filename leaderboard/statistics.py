@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
+from scipy.stats import studentized_range
 
 _RESAMPLES = 1000
 _SEED = 0
@@ -60,7 +62,7 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def margin(*sources: NDArray[np.float64]) -> float:
+def margin(*sources: NDArray[np.float64], among: int = 2) -> float:
     """Half of the 95 % interval of a mean that is uncertain for several reasons, such as test samples and seeds.
 
     Each source adds the square of its own half, Student's quantile times its standard error (Zou and Donner, Statistics in
@@ -69,10 +71,19 @@ def margin(*sources: NDArray[np.float64]) -> float:
 
     Args:
         sources: of each (n,) means, one per sample or per seed, whose mean is what the interval is about.
+        among: number of methods of which any two are compared; with more than two, all their intervals hold at once (Tukey:
+            the studentized range over the root of 2 in the place of Student's quantile).
 
     Returns:
         Half of the width, in the unit of the values; nan where no source has two of them.
     """
     known = [values for values in sources if len(values) > 1]
-    halves = [float(stdtrit(len(v) - 1, 0.975)) * float(v.std(ddof=1)) / len(v) ** 0.5 for v in known]
+    halves = [_quantile(among, len(v) - 1) * float(v.std(ddof=1)) / len(v) ** 0.5 for v in known]
     return math.hypot(*halves) if halves else math.nan
+
+
+@cache
+def _quantile(among: int, freedom: int) -> float:
+    if among <= 2:
+        return float(stdtrit(freedom, 0.975))  # the same number, a thousand times faster
+    return float(studentized_range.ppf(0.95, among, freedom)) / math.sqrt(2)

@@ -26,6 +26,8 @@ MEASURES = {
 }  # fmt: skip
 """Columns of a table of segmentation; its headline comes first."""
 _ORDER = ("knn", "linear", "zero_shot", "semi", "finetune", "transfer", "segmentation", "fusion")
+NO_ENCODER = "raw"
+"""The method that reads no encoder."""
 _TWINS = {"random": "supervised", "supervised": "random"}
 """The same initial weights, frozen and trained."""
 _MAIN = "linear"
@@ -37,7 +39,8 @@ _SIGNS: Mapping[Mark, str] = {"tied": " ≈", "single": " †", "unknown": " ‡
 LEGEND = (
     "In percent, last epoch: mean ± sd over n seeds [95 % interval: over seeds and test samples, of one seed over test samples "
     "only]; draws ± is the sd over draws of labels. Best method in bold. "
-    "≈ cannot be told apart from it: the 95 % interval of the difference, paired by seed and test sample, holds 0. "
+    "≈ cannot be told apart from it: the 95 % interval of the difference, paired by seed and test sample, holds 0; it is "
+    "as wide as comparing all methods of a column with each other takes (Tukey). "
     "† differs over test samples, but only one seed is common, so nothing is known about the noise of training. ‡ could not be "
     "compared: no seed is common, or one without scores of the samples. "
     "Reference rows come first and are not ranked."
@@ -139,12 +142,13 @@ def by_encoder(cells: Sequence[Cell]) -> list[tuple[str, Sequence[Cell]]]:
     of each group.
     """
     ranked = {(cell.method, cell.encoder) for cell in cells if not is_reference(cell.method)}
-    encoders = sorted({encoder for _, encoder in ranked})
     if len({method for method, _ in ranked}) == len(ranked):
         return [("", cells)]
+    bare = [base_name(cell.method) == NO_ENCODER for cell in cells]
+    encoders = sorted({cell.encoder for cell, without in zip(cells, bare, strict=True) if not without})
     return [
-        (encoder, [cell for cell in cells if cell.encoder == encoder or cell.encoder not in encoders])
-        for encoder in encoders
+        (name, [cell for cell, without in zip(cells, bare, strict=True) if without or cell.encoder == name])
+        for name in encoders
     ]
 
 
@@ -195,9 +199,13 @@ def timeline_name(bench: Bench, protocol: str) -> str:
 
 def bench_title(bench: Bench) -> str:
     """What a bench is called: data, stream, recipe, budget."""
-    place = f"{bench.dataset}/{bench.split}" if bench.split else bench.dataset
-    place += f" from {bench.source}" if bench.source else ""
+    place = place_title(bench.dataset, bench.split, bench.source)
     return one_line(f"{place} · {bench.stream} stream · recipe {bench.recipe} · budget {bench.budget}")
+
+
+def place_title(dataset: str, split: str, source: str) -> str:
+    """What data are called: ``ntu60/xsub``, and what a method was pre-trained on where that is something else."""
+    return "/".join(filter(None, (dataset, split))) + (f" from {source}" if source else "")
 
 
 def _title(bench: Bench, encoder: str) -> str:
@@ -252,7 +260,7 @@ def rank_marks(column: Sequence[Cell], metric: str = "") -> dict[tuple[str, str]
         return {}
     top, best = max(ranked, key=lambda one: one[1])
     return {
-        (cell.method, cell.encoder): "best" if value == best else mark_of(difference(cell, top, metric))
+        (cell.method, cell.encoder): "best" if value == best else mark_of(difference(cell, top, metric, len(ranked)))
         for cell, value in ranked
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import click
@@ -17,4 +18,16 @@ def compare(results: Path, changed: bool) -> None:
     """Test differences, rank methods over data, and compare protocols, from the records in RESULTS."""
     from leaderboard.comparison_report import write
 
-    Console(width=WIDTH).print(write(results, changed=changed))
+    Console(width=WIDTH).print(write(results, cache(_own_encoder), changed=changed))
+
+
+def _own_encoder(method: str) -> str:
+    """The encoder that a method of the suite runs on unless another is asked for, "" for other methods."""
+    from engine.config import BenchError
+    from engine.selection import encoders
+    from leaderboard.command import split_label
+
+    try:
+        return encoders(split_label(method)[0], ())[0]
+    except BenchError:
+        return ""

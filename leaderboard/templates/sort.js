@@ -1,8 +1,9 @@
 "use strict";
 // A heading of a table is a button that sorts it; rows of references stay on top, in their order.
 
-/** What a cell sorts by: its stored value, its number, or its text. */
+/** What a cell sorts by: its stored value, its number, or its text; null where a number is missing. */
 function sortValue(cell) {
+  if (cell.dataset.value === "") return null;
   const text = cell.textContent.trim();
   // "81.0 ± 0.3" is a number, "3s-AimCLR" is a name.
   const number = parseFloat(cell.dataset.value ?? (/^[+-]?[\d.,]+(?=$|[\s%±?])/.exec(text)?.[0] ?? "").replaceAll(",", ""));
@@ -25,7 +26,8 @@ function sortTable(table, title, direction) {
   for (const body of table.tBodies) {
     if (body.classList.contains("reference")) continue;
     const rows = [...body.rows].map(row => [sortValue(row.cells[column]), row]);
-    rows.sort(([a], [b]) => sign * compare(a, b));
+    // What is missing comes last, whatever the direction.
+    rows.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
     body.append(...rows.map(([, row]) => row));
   }
 }

@@ -147,6 +147,21 @@ def test_places_are_tables_and_recipes_are_rows(fake) -> None:
     assert frame(filled).recipe.tolist() == ["paper", "", "paper", "released"]
 
 
+def test_published_numbers_of_two_places_stand_in_rows_of_their_own(fake) -> None:
+    rows = [
+        (variant.name, evaluated(fake, f"igm[a={i}]", shares(i)))
+        for i, variant in enumerate(declared()["igm.idempotency"].variants)
+    ]
+    (filled,) = fill(table(*rows, name="igm.idempotency", full=3), collect(fake.folder), load())
+    found = frame([filled])
+    printed = found[found.status == "reported"]
+    assert sorted(set(printed.reported_on)) == sorted({one.place for one in filled.reported})
+    assert len(printed) == sum(len(one.numbers) for one in filled.reported) > len(rows)
+    assert printed["mean"].isna().all()
+    assert found[found.status == "done"].reported.isna().all()
+    assert len(found[found.status == "done"]) == len(rows)
+
+
 def test_changed_protocols_share_a_column(fake) -> None:
     rows = [
         (name, evaluated(fake, "actclr", shares(i), f"linear{change}"))
@@ -155,6 +170,17 @@ def test_changed_protocols_share_a_column(fake) -> None:
     (filled,) = fill(table(*rows, name="actclr.f3"), collect(fake.folder), load())
     assert filled.protocols == ("linear",)
     assert all(line[0].cell for line in filled.lines)
+
+
+def test_changes_of_every_part_of_a_fused_protocol_are_dropped(fake) -> None:
+    rows = [
+        (name, evaluated(fake, "actclr", shares(i), protocol))
+        for i, (name, protocol) in enumerate(
+            (("all", "linear weighted[b=2]"), ("some", "linear[a=[[1],[2]]] weighted[b=2]"))
+        )
+    ]
+    (filled,) = fill(table(*rows, name="actclr.f3"), collect(fake.folder), load())
+    assert filled.protocols == ("linear weighted",)
 
 
 def test_published_numbers_and_their_differences(fake) -> None:
@@ -179,7 +205,10 @@ def test_published_numbers_and_their_differences(fake) -> None:
     assert shown.rows[1].name == "offline w/ SAFP (full)"
     assert "ActCLR CVPR23, Table 9 (ablation)" in shown.note
     found = frame([filled])
-    assert found[found.row == "w/o SAFP"].reported_delta.round(2).tolist() == [-1.66, -1.10]
+    assert found[(found.row == "w/o SAFP") & (found.status == "reported")].reported_delta.round(2).tolist() == [
+        -1.66,
+        -1.10,
+    ]
 
 
 def test_every_published_ablation_has_its_row() -> None:
@@ -240,7 +269,7 @@ def test_every_format(fake, check_latex) -> None:
     gap = filled[0].lines[1][0].gap
     assert gap is not None
     assert found.delta.tolist()[:2] == pytest.approx([0, gap.mean], abs=1e-4)
-    assert found.noise.tolist()[1] == gap.is_noise
+    assert found.mark.tolist()[1] == gap.mark
     assert "w/o (A_1 & <B>)" in printed(render.terminal(boards, LEGEND))
     assert write(filled, fake.folder / "again")[1][1].read_text() == csv
 

@@ -9,6 +9,7 @@ from engine.choices import parse_sets
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
 from leaderboard.matrix import matrices
+from leaderboard.tables import tables
 
 
 def fill(fake, *done: tuple[str, str, float]) -> None:
@@ -53,3 +54,18 @@ def test_what_is_still_to_be_segmented_has_no_accuracy(fake) -> None:
 
 def test_all_encoders_are_those_that_can_be_trained() -> None:
     assert parse_sets(["encoder=all"]).encoders == ("bigru", "ctrgcn", "dsta", "skeleton_transformer", "stgcn")
+
+
+def test_a_reference_row_stands_only_beside_methods_on_its_encoder(fake) -> None:
+    for encoder in ("stgcn", "dsta"):
+        fake.evaluate("aimclr", encoder=encoder)
+    fake.evaluate("random", encoder="stgcn")
+    fake.evaluate("random", encoder="ctrgcn")
+    fake.evaluate("raw", encoder="coordinates")
+    boards = tables(aggregate(collect(fake.folder)))
+    found = {board.title.rpartition(" · ")[2]: [row.name for row in board.rows] for board in boards}
+    assert found == {
+        "ctrgcn": ["raw coordinates", "random encoder"],
+        "dsta": ["raw coordinates", "aimclr"],
+        "stgcn": ["raw coordinates", "random encoder", "aimclr"],
+    }

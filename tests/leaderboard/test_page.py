@@ -125,7 +125,8 @@ def test_statistics_are_shown_where_compare_has_left_them(fake) -> None:
     page = index(fake.folder)
     text = " ".join(page.text.split())
     assert "statistics/ranks.png" in [attributes.get("src") for _, attributes in page.tags]
-    assert "protocol knn · recipe paper · budget quick · tables 2 · p 0.135 · critical difference 2.34" in text
+    place = "recipe paper · budget quick · over nw_ucla/xsub joint, synthetic/xsub joint · tables 2"
+    assert f"protocol knn · {place} · p 0.135 · critical difference 2.34" in text
     assert "aimclr 1.00" in text
     assert "nw_ucla/xsub · joint stream · recipe paper · budget quick · KNN" in text
     assert "aimclr 80.00 +0.0" in text

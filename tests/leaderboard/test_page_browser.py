@@ -289,3 +289,19 @@ def test_tables_sort_numbers_as_numbers_and_names_as_names(results: Path, visit:
     cell = "Object.assign(document.createElement('td'), {textContent: text})"
     found = page.evaluate(f"texts => texts.map(text => sortValue({cell}))", texts)
     assert found == ["3s-CMD", 81.0, 1018, -19.8, 84.9, "3s-AimCLR", 5.1, ""]
+
+
+def test_what_is_missing_comes_last_in_both_directions(results: Path, visit: Any) -> None:
+    page = visit(results)
+    cells = "".join(f'<tr><td data-value="{value}">{value}</td></tr>' for value in ("-3", "", "0.5", "", "-0.5"))
+    for direction, expected in (("descending", ["0.5", "-0.5", "-3"]), ("ascending", ["-3", "-0.5", "0.5"])):
+        found = page.evaluate(
+            """([cells, direction]) => {
+                const table = document.createElement("table");
+                table.innerHTML = `<thead><tr><th>gap</th></tr></thead><tbody>${cells}</tbody>`;
+                sortTable(table, "gap", direction);
+                return [...table.tBodies[0].rows].map(row => row.textContent);
+            }""",
+            [cells, direction],
+        )
+        assert found == [*expected, "", ""]

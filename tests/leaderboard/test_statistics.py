@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leaderboard.differences import Pairs
 from leaderboard.statistics import Correctness, aligned, correctness, interval, margin
 
 
@@ -43,6 +44,37 @@ def test_margin_by_hand() -> None:
     assert both == pytest.approx(np.hypot(12.706205, 4.302653 / 3**0.5), rel=1e-6)
     assert margin(np.array([1.0]), np.array([1.0, 3.0])) == margin(np.array([1.0, 3.0]))
     assert np.isnan(margin(np.array([1.0])))
+
+
+def test_margin_of_many_comparisons_by_a_printed_table() -> None:
+    # Studentized range at 5 %: 5.67 for five means and five degrees of freedom, 4.47 for ten of infinitely many.
+    five = np.arange(6.0)
+    assert margin(five, among=5) == pytest.approx(5.67 / 2**0.5 * five.std(ddof=1) / 6**0.5, rel=1e-3)
+    many = np.tile([0.0, 1.0], 50_000)
+    assert margin(many, among=10) == pytest.approx(4.47 / 2**0.5 * many.std(ddof=1) / len(many) ** 0.5, rel=1e-3)
+
+
+def test_a_spread_that_is_not_known_is_not_called_none() -> None:
+    """Two seeds that differ by the same, without scores of samples; alike in both, they are tied."""
+    assert Pairs(np.array([-0.5, -0.5]), None).difference().mark == "unknown"
+    assert Pairs(np.array([0.0, 0.0]), None).difference().mark == "tied"
+    assert Pairs(np.array([-50.0, -50.0]), np.tile([-100.0, 0.0], (2, 50))).difference().mark == ""
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_of_equal_methods_few_tables_say_that_one_is_worse(seeds: int) -> None:
+    """The best of ten is picked by the numbers that it is compared by; single intervals would be wrong in most tables."""
+    rng, trials, methods, n = np.random.default_rng(seeds), 100, 10, 100
+    wrong = np.zeros(2)
+    for _ in range(trials):
+        noise = rng.normal(0, 0.02, (methods, seeds, 1)) * (seeds > 1)
+        right = 100.0 * (rng.random((methods, seeds, n)) < rng.uniform(0.3, 0.9, n) + noise)
+        gaps = right - right[right.mean(axis=(1, 2)).argmax()]
+        found = [Pairs(gap.mean(axis=1), gap) for gap in gaps if gap.any()]
+        wrong += [any(not one.difference(among).is_noise for one in found) for among in (methods, 2)]
+    assert wrong[0] <= 0.1 * trials
+    assert wrong[1] > wrong[0]
+    assert seeds > 1 or wrong[1] > 0.5 * trials
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
