@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from engine.config import digest
 from leaderboard.collect import Run, Status
 from leaderboard.statistics import Correctness, aligned, correctness, interval, margin
 
@@ -206,30 +207,60 @@ def frame(cells: Iterable[Cell]) -> pd.DataFrame:
 
 
 def _cells(bench: Bench, runs: Sequence[Run]) -> list[Cell]:
+    groups = _experiments(runs)
     origins: dict[tuple[str, str], set[str]] = defaultdict(set)
-    definitions: dict[str, set[str]] = defaultdict(set)
+    definitions: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for one in groups:
+        origins[one.method, one.encoder].add(one.origin)
+        definitions[one.protocol].add((one.definition, one.data))
+    cells = []
+    for one, group in groups.items():
+        version, variant = group[0].version, digest([one.definition, one.data])
+        method = _distinct(one.method, f"#{one.origin[:4]}", origins[one.method, one.encoder])
+        protocol = _distinct(one.protocol, f"v{version} #{variant[:4]}", definitions[one.protocol])
+        ordered = sorted(group, key=lambda run: (run.stage.labels.seed, run.stage.key))
+        cells.append(Cell(bench, method, one.encoder, protocol, tuple(ordered)))
+    return cells
+
+
+class _Experiment(NamedTuple):
+    """What the seeds of one cell have in common, see :class:`leaderboard.collect.Run`."""
+
+    method: str
+    encoder: str
+    protocol: str
+    origin: str
+    definition: str
+    data: str
+
+
+def _experiments(runs: Sequence[Run]) -> dict[_Experiment, list[Run]]:
+    """The runs of a bench by experiment; no seed is done twice in one."""
+    origins: dict[tuple[str, str], set[str]] = defaultdict(set)
+    data: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         labels = run.stage.labels
         origins[labels.method, labels.encoder] |= {run.origin} - {""}
-        definitions[labels.protocol].add(_definition(run))
-    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+        data[labels.protocol] |= {run.data} if run.stage.status == "done" else set()
+    found: dict[_Experiment, list[Run]] = defaultdict(list)
     for run in runs:
         labels = run.stage.labels
-        known = origins[labels.method, labels.encoder]
-        # A run whose pre-training is not known (never planned, or its folder is gone) joins the others of its name.
-        origin = run.origin or min(known, default="")
-        method = _distinct(labels.method, f"#{origin[:4]}", known)
-        protocol = _distinct(labels.protocol, _definition(run), definitions[labels.protocol])
-        groups[method, labels.encoder, protocol].append(run)
-    return [
-        Cell(bench, *names, runs=tuple(sorted(group, key=lambda run: (run.stage.labels.seed, run.stage.key))))
-        for names, group in groups.items()
-    ]
+        # A run whose pre-training is not known (never planned, or its folder is gone) joins the others of its name, and so does
+        # one whose data nothing was evaluated on: they were missing, say, or could not be used.
+        origin = run.origin or min(origins[labels.method, labels.encoder], default="")
+        known = data[labels.protocol]
+        place = run.data if run.data in known else min(known, default="")
+        names = labels.method, labels.encoder, labels.protocol
+        found[_Experiment(*names, origin, run.definition, place)].append(run)
+    apart: dict[_Experiment, list[Run]] = {}
+    for one, group in found.items():
+        seeds = [run.stage.labels.seed for run in group if run.stage.status == "done"]
+        if len(set(seeds)) == len(seeds):
+            apart[one] = group
+        else:  # nothing tells which of them belong together, so each stands alone
+            apart |= {one._replace(origin=run.stage.key): [run] for run in group}
+    return apart
 
 
-def _definition(run: Run) -> str:
-    return f"v{run.version} #{run.definition[:4]}"
-
-
-def _distinct(name: str, variant: str, variants: set[str]) -> str:
+def _distinct(name: str, variant: str, variants: Collection[object]) -> str:
     return f"{name} {variant}" if len(variants) > 1 else name

@@ -14,6 +14,8 @@ from engine.records import DamagedError, Labels, read_record
 
 _DEFINITION = ("plugin", "version", "preset", "config", "source")
 """Parts of an evaluation's identity that make its definition."""
+_DATA = ("numerics", "data")
+"""Those that say what it was evaluated on; of a transfer other data than the pre-training's."""
 
 Status = Literal["done", "failed", "unsupported", "pending", "submitted", "verified"]
 """The last two are of entries: numbers of others, as they came, or repeated here."""
@@ -85,12 +87,14 @@ class Run:
         origin: digest of the pre-training behind it (of all that were fused) without the seed: equal for the seeds of one
             experiment, and for nothing else; "" for an unfinished run where that is not known.
         definition: digest of the protocol's version and settings (and of those that were fused).
+        data: digest of what it was evaluated on, and of the shared numerics.
         version: version of the protocol, 0 where not known.
     """
 
     stage: Stage
     origin: str
     definition: str
+    data: str
     version: int
 
 
@@ -160,13 +164,15 @@ def _run(stage: Stage, stages: Mapping[str, Stage], origins: dict[str, str]) -> 
     fused = [earlier for earlier in behind if earlier.kind == "evaluate"]
     trained = [_pretrain(one, stages) for one in fused or [stage]]
     known = [_origin(one.key, stages, origins) for one in trained if one]
-    # Without the folders in between, at least data and shared numerics tell experiments apart.
-    rest = digest([stage.identity.get("numerics"), stage.identity.get("data")]) if stage.status == "done" else ""
     definitions = [{name: one.identity.get(name) for name in _DEFINITION} for one in (stage, *fused)]
+    data = digest([[one.identity.get(name) for name in _DATA] for one in (stage, *fused)])
+    # Without the folders in between, at least data and shared numerics tell experiments apart.
+    rest = data if stage.status == "done" else ""
     return Run(
         stage,
         origin=(known[0] if len(known) == 1 else digest(known)) if known else rest,
         definition=digest(definitions if fused else definitions[0]),
+        data=data,
         version=int(stage.identity.get("version", 0)),
     )
 

@@ -40,11 +40,15 @@ class FakeResults:
         scores: bool = True,
         version: int = 1,
         data: str = "d0",
+        target: str = "",
         metrics: dict[str, float] | None = None,
         facts: dict[str, Any] | None = None,
         **labels: str,
     ) -> Path:
-        """One evaluation with its ancestors; ``accuracy`` a share, (n,) booleans, or ``None`` for a pending one."""
+        """One evaluation with its ancestors; ``accuracy`` a share, (n,) booleans, or ``None`` for a pending one.
+
+        ``target`` is the digest of what is evaluated on, where that is not the ``data`` of the pre-training.
+        """
         named = Labels(
             **{
                 "dataset": "synthetic",
@@ -65,6 +69,8 @@ class FakeResults:
         plugin = method.split("[")[0]
         before = named.model_copy(update={"protocol": ""})
         pretrain = self._stage("pretrain", plugin, before, {**shared, "config": method, "version": 1}, (), not lonely)
+        if target:
+            shared["data"] = {"name": f"{named.dataset}/{named.split}", "digest": target}
         features = self._stage("features", plugin, before, {**shared, "config": {}}, (pretrain.name,), not lonely)
         identity = {**shared, "plugin": protocol.split(":")[0], "config": protocol, "version": version}
         folder = self._stage("evaluate", protocol.split(":")[0], named, identity, (features.name,))

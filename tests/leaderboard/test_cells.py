@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,40 @@ def test_versions_and_data_are_never_mixed(fake) -> None:
     rows = [cell.method for cell in cells if cell.method != "aimclr"]
     assert len(set(rows)) == 2
     assert all(row.startswith("hiclr #") for row in rows)
+
+
+def test_a_target_that_was_prepared_twice_makes_two_cells(fake) -> None:
+    place = {"dataset": "pkummd", "source": "synthetic/xsub"}
+    for target, share in (("t0", 0.5), ("t1", 0.9)):
+        for seed in (0, 1):
+            fake.evaluate("aimclr", "transfer", seed, share, target=target, **place)
+    fake.evaluate("hiclr", "transfer", 0, 0.6, target="t1", **place)
+    cells = aggregate(collect(fake.folder))
+    found = {(cell.method, cell.metrics["top1"].mean): cell for cell in cells}
+    seeds = {name: [run.stage.labels.seed for run in cell.done] for name, cell in found.items()}
+    assert seeds == {("aimclr", 50): [0, 1], ("aimclr", 90): [0, 1], ("hiclr", 60): [0]}
+    assert all(re.fullmatch(r"transfer v1 #[0-9a-f]{4}", cell.protocol) for cell in cells)
+    assert found["hiclr", 60].protocol == found["aimclr", 90].protocol != found["aimclr", 50].protocol
+
+
+def test_data_that_nothing_was_evaluated_on_change_no_name(fake) -> None:
+    place = {"dataset": "pkummd", "source": "synthetic/xsub"}
+    fake.evaluate("aimclr", "transfer", 0, target="t0", **place)
+    fake.evaluate("aimclr", "transfer", 0, unsupported="pkummd is not prepared", target="absent", **place)
+    (cell,) = aggregate(collect(fake.folder))
+    assert (cell.method, cell.protocol, cell.metrics["top1"].n) == ("aimclr", "transfer", 1)
+
+
+def test_no_seed_is_done_twice_in_a_cell_whatever_is_missing(fake) -> None:
+    """Of two experiments whose pre-trainings are gone nobody knows which seeds belong together."""
+    for digit, share in (("1", 0.5), ("2", 0.9)):
+        folder = fake.evaluate("aimclr", "knn", 0, share, lonely=True)
+        folder.rename(folder.with_name(f"{digit * 4}{folder.name[4:]}"))
+    cells = aggregate(collect(fake.folder))
+    assert [(cell.method, cell.metrics["top1"].mean, cell.metrics["top1"].n) for cell in cells] == [
+        ("aimclr #1111", 50, 1),
+        ("aimclr #2222", 90, 1),
+    ]
 
 
 def test_cells_without_ancestors_join_their_row(fake) -> None:
