@@ -91,7 +91,8 @@ def markdown(boards: Sequence[Table], figure: str = "", title: str = "Leaderboar
     parts = [f"# {_md(title)}\n"] + ([f"![Top-1 accuracy of all methods and protocols]({figure})\n"] if figure else [])
     for board in boards:
         heads = [board.first, *board.columns, *board.facts, "Runs"]
-        align = ["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2
+        align = ["---"] + ["---:"] * _numbers(board)
+        align += ["---"] * (len(heads) - len(align))
         rows = [
             [
                 f"*{_md(row.name)}*" if row.reference else _md(row.name),
@@ -136,7 +137,7 @@ def _latex_table(board: Table, legend: str) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_tex(board.title)}. {_tex(board.note)} {_tex(legend)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(board.columns) + len(board.facts) - 1)}l}}",
+        rf"\begin{{tabular}}{{l{'r' * _numbers(board)}{'l' if board.facts else ''}}}",
         r"\toprule",
         " & ".join(map(_tex, (board.first, *board.columns, *board.facts))) + r" \\",
         r"\midrule",
@@ -149,8 +150,14 @@ def _latex_table(board: Table, legend: str) -> str:
     return "\n".join([*lines, *(f"% {row.name}: {', '.join(row.keys)}" for row in board.rows), ""])
 
 
+def _numbers(board: Table) -> int:
+    """Columns of a table, from the second, that are aligned as numbers: all but the last fact, a name."""
+    return len(board.columns) + max(len(board.facts) - 1, 0)
+
+
 def _tex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return re.sub("-(?=-)", "-{}", escaped)  # an option's name, not a dash
 
 
 def _tex_entry(entry: Entry) -> str:

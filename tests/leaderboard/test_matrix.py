@@ -9,6 +9,7 @@ from engine.choices import parse_sets
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
 from leaderboard.matrix import matrices
+from leaderboard.shown import shown
 from leaderboard.tables import tables
 
 
@@ -21,20 +22,25 @@ def test_methods_on_several_encoders_get_a_matrix(fake) -> None:
     fill(fake, ("random", "stgcn", 0.2), ("random", "bigru", 0.3), ("raw", "coordinates", 0.5))
     fill(fake, ("aimclr", "stgcn", 0.9), ("aimclr", "bigru", 0.4), ("hiclr", "stgcn", 0.8))
     fake.evaluate("hiclr", "knn", encoder="bigru", unsupported="needs a graph")
-    (table,) = matrices(aggregate(collect(fake.folder)))
+    fake.evaluate("hiclr[nnm.topk=2]", "knn", encoder="stgcn")
+    (table,) = matrices(shown(aggregate(collect(fake.folder)))[0])
     assert table.columns == ("bigru", "stgcn")
-    shown = {row.name: [entry.text for entry in row.entries] for row in table.rows}
-    assert shown["random encoder"] == ["30.0", "20.0"]
-    assert shown["aimclr"] == ["40.0", "90.0"]
-    assert shown["hiclr"][1] == "80.0"
-    assert "needs a graph" in shown["hiclr"][0]
+    texts = {row.name: [entry.text for entry in row.entries] for row in table.rows}
+    assert texts["random encoder"] == ["30.0", "20.0"]
+    assert texts["aimclr"] == ["40.0", "90.0"]
+    assert texts["hiclr"][1] == "80.0"
+    assert "needs a graph" in texts["hiclr"][0]
     marks = {row.name: [entry.mark for entry in row.entries] for row in table.rows}
     assert marks == {"random encoder": ["", ""], "aimclr": ["", "best"], "hiclr": ["", "single"]}
     result = CliRunner().invoke(run_bench.main, ["report", "--results", str(fake.folder)])
     assert result.exit_code == 0, result.output
     assert "top-1 by encoder" in result.output
     assert "by encoder" in (fake.folder / "page" / "index.html").read_text()
-    assert "by encoder" in (fake.folder / "leaderboard.tex").read_text()
+    latex = (fake.folder / "leaderboard.tex").read_text()
+    assert "by encoder" in latex
+    assert "-{}-changed shows them" in latex
+    assert r"\begin{tabular}{lrr}" in latex  # numbers only, behind the name
+    assert "| --- | ---: | ---: | --- |" in (fake.folder / "leaderboard.md").read_text()
 
 
 def test_no_matrix_where_every_method_has_its_encoder(fake) -> None:
