@@ -214,6 +214,8 @@ def test_tables_figures_and_players_are_taken_in(fake) -> None:
     assert (folder / "tables" / "actclr.t1.csv").is_file()
     assert (folder / "figures" / "more" / "tsne #1.svg").is_file()
     assert "figures/more/tsne%20%231.svg" in [attributes.get("src") for _, attributes in page.tags]
+    opened = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "download" not in attributes]
+    assert not [href for href in opened if href.endswith(".svg")]  # by itself, it may run scripts
     assert [path.name for path in (folder / "players").iterdir()] == ["player000.js"]
     assert "<" not in (folder / "players" / "player000.js").read_text()
     assert page.open == []
