@@ -21,6 +21,10 @@ Status = Literal["done", "failed", "unsupported", "pending", "submitted", "verif
 """The last two are of entries: numbers of others, as they came, or repeated here."""
 
 
+TOLERANCE = 3.0
+"""Points that a repetition on another machine may have been allowed to differ by, and verify an entry; ``verify``'s default."""
+
+
 class _Note(BaseModel):
     """What a stage's small files hold: ``stage.json``, ``failure.json``, ``unsupported.json``."""
 
@@ -33,6 +37,30 @@ class _Note(BaseModel):
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """What came out when an entry was repeated here (``results/verified/``).
+
+    Attributes:
+        checksum: of the entry's content.
+        confirmed: whether all stages came out the same, to the bit on the same machine and elsewhere within the tolerance.
+        identical: whether they did to the bit.
+        difference: largest one of a metric, in points; of more than 100 it is 100, ``None`` where that was not noted.
+        tolerance: points that were asked for.
+    """
+
+    checksum: str
+    confirmed: bool
+    identical: bool = False
+    difference: float | None = None
+    tolerance: float = TOLERANCE
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the entry counts as verified."""
+        return self.confirmed and self.tolerance <= TOLERANCE
+
+
+@dataclass(frozen=True)
 class Submission:
     """The entry that a stage of somebody else came in.
 
@@ -40,7 +68,8 @@ class Submission:
         file: its name.
         by, note: as its author wrote them.
         checksum: of its content.
-        verified: whether it was repeated here and confirmed.
+        verified: whether it was repeated here and counts as verified.
+        repetition: what came out, ``None`` where it was not repeated here.
         provenance: circumstances of the stage's run; those of own stages lie in their folders.
     """
 
@@ -49,6 +78,7 @@ class Submission:
     note: str
     checksum: str
     verified: bool
+    repetition: Repetition | None
     provenance: Mapping[str, Any]
 
 
@@ -185,9 +215,11 @@ def _pretrain(stage: Stage, stages: Mapping[str, Stage]) -> Stage | None:
 def ancestors(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
     """All stages that one started from, the nearest first; those whose folders are gone are left out."""
     keys = list(stage.parents)
+    seen = set(keys)
     for key in keys:
         if key in stages:
-            keys += [parent for parent in stages[key].parents if parent not in keys]
+            keys += [parent for parent in stages[key].parents if parent not in seen]
+            seen.update(stages[key].parents)
     return [stages[key] for key in keys if key in stages]
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from engine.config import BenchError, canonical, digest
 from engine.records import SCHEMA, Record
-from leaderboard.cells import Cell, aggregate
-from leaderboard.collect import Stage, Submission, evaluations
+from leaderboard.cells import Cell, Facts, aggregate, frame
+from leaderboard.collect import Repetition, Stage, Submission, evaluations
+from leaderboard.tables import MEASURES, base_name, tables
 
 FOLDER = Path(__file__).with_name("entries")
 """Where entries are kept unless another folder is named."""
@@ -26,7 +27,10 @@ _STRINGS = 2000
 """Characters of a text."""
 _EXACT = 1e-6
 """Points by which numbers that say the same may differ, for rounding."""
-_EVALUATIONS = ("evaluate", "fuse")
+_LARGEST_METRIC = 1e6
+_KINDS = ("pretrain", "features", "evaluate", "fuse")
+_EVALUATIONS = _KINDS[2:]
+_REPETITION = TypeAdapter(Repetition)
 APART = "submitted-"
 """Begins the names of others' records on the page: those of a key that was run here too are kept."""
 
@@ -100,46 +104,63 @@ class Entry(BaseModel):
 
 
 def parse(path: Path) -> Entry:
-    """Read and check an entry, by itself: no plug-in is asked, and nothing in it is run.
+    """Read and check the entry in a file, see :func:`read`.
+
+    Raises:
+        BenchError: it cannot be read, or is refused.
+    """
+    try:
+        with path.open("rb") as file:
+            return read(file.read(LARGEST + 1), path.name)
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def read(content: bytes, name: str) -> Entry:
+    """Check an entry, by itself: no plug-in is asked, and nothing in it is run.
+
+    Args:
+        content: of its file.
+        name: of its file, for messages.
 
     Raises:
         BenchError: it is too large, no JSON, not of the schema, or contradicts itself; the message says what was expected.
     """
-    entry = _read(path)
+    entry = _read(content, name)
     if entry.checksum != (wanted := entry.digest()):
-        raise BenchError(f"{path.name}: checksum is {entry.checksum}, but the content's is {wanted}: it was changed.")
+        raise BenchError(f"{name}: checksum is {entry.checksum}, but the content's is {wanted}: it was changed.")
     try:
         _check(entry)
     except BenchError as error:
-        raise BenchError(f"{path.name}: {error}") from None
+        raise BenchError(f"{name}: {error}") from None
     return entry
 
 
-def _read(path: Path) -> Entry:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise BenchError(f"{path} cannot be read: {error.strerror or error}.") from None
+def _read(content: bytes, name: str) -> Entry:
     if len(content) > LARGEST:
-        raise BenchError(
-            f"{path.name} is larger than {LARGEST // 2**20} MiB; entries hold records, no features or scores."
-        )
+        raise BenchError(f"{name} is larger than {LARGEST // 2**20} MiB; entries hold records, no features or scores.")
     try:
-        values = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse)
+        values = json.loads(
+            content, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_number, parse_int=_number
+        )
+        _check_strings(values, name)
     except RecursionError:
-        raise BenchError(f"{path.name} is nested too deeply for an entry.") from None
+        raise BenchError(f"{name} is nested too deeply for an entry.") from None
     except ValueError as error:
-        raise BenchError(f"{path.name} is no entry: {error}") from None
+        raise BenchError(f"{name} is no entry: {error}") from None
     if isinstance(values, dict) and values.get("format", 1) != 1:
-        raise BenchError(f"{path.name}: format is {values['format']!r}, this suite knows 1.")
-    _check_strings(values, path.name)
+        raise BenchError(f"{name}: format is {values['format']!r}, this suite knows 1.")
     try:
         return Entry.model_validate_json(content, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise BenchError(f"{path.name}: {where} is {str(first['input'])[:80]!r}. {first['msg']}.") from None
+        raise BenchError(f"{name}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong: where, what stands there, and what was expected."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    return f"{where} is {str(first['input'])[:80]!r}. {first['msg']}."
 
 
 def _check(entry: Entry) -> None:
@@ -155,6 +176,8 @@ def _check(entry: Entry) -> None:
         _same(f"{where}: schema version", record.schema_version, SCHEMA)
         _same(f"{where}: key", record.key, digest(record.identity))
         _same(f"{where}: kind", record.kind, record.identity.get("kind"))
+        if record.kind not in _KINDS:
+            raise BenchError(f"{where}: kind is {record.kind!r}, expected one of {', '.join(_KINDS)}.")
         _same(f"{where}: parents", list(record.parents), record.identity.get("parents"))
         if record.key in seen:
             raise BenchError(f"{where} stands there twice.")
@@ -168,46 +191,53 @@ def _check(entry: Entry) -> None:
     for key in entry.evaluations:
         if key not in records or records[key].kind not in _EVALUATIONS:
             raise BenchError(f"evaluations: {key} is no evaluation among the parts.")
+    reached = set(needed)
     for key in needed:
-        needed += [parent for parent in records[key].parents if parent not in needed]
-    if spare := sorted(seen - set(needed)):
+        needed += [parent for parent in records[key].parents if parent not in reached]
+        reached.update(records[key].parents)
+    if spare := sorted(seen - reached):
         raise BenchError(f"{spare[0]} belongs to no evaluation of the entry.")
 
 
 def _check_numbers(record: Record, where: str) -> None:
     """Numbers of a record that follow from each other."""
     for name, value in record.metrics.items():
-        if not math.isfinite(value):
-            raise BenchError(f"{where}: {name} is {value}, expected a number.")
+        if not abs(value) <= _LARGEST_METRIC:
+            raise BenchError(f"{where}: {name} is {value}, expected a number of at most {_LARGEST_METRIC:,.0f}.")
     if record.kind not in _EVALUATIONS:
         return
-    headline = record.metrics.get(str(record.facts.get("headline", "top1")))
+    if type(version := record.identity.get("version")) is not int:
+        raise BenchError(f"{where}: version in the identity is {version!r}, expected a whole number.")
+    try:
+        facts = Facts.model_validate(record.facts)
+    except ValidationError as error:
+        raise BenchError(f"{where}: facts.{_first(error)}") from None
+    if base_name(record.labels.protocol) == "segmentation" or facts.headline in MEASURES:
+        wanted = ["background", "test_recordings"]
+        wanted += ["stride", "pooling", "subsample"] if "window" in record.facts else []
+        if missing := [name for name in wanted if name not in record.facts]:
+            raise BenchError(f"{where}: facts lack {', '.join(missing)}, which tables of segmentation state.")
+    headline = record.metrics.get(facts.headline)
     if headline is None or not 0 <= headline <= 100:
         raise BenchError(f"{where}: its headline metric is {headline}, expected percent, 0 to 100.")
-    confusion, recall = record.facts.get("confusion"), record.facts.get("recall")
-    if "top1" in record.metrics and confusion:
-        _close(f"{where}: top1", record.metrics["top1"], _accuracy(confusion, where))
-        scored = sum(map(sum, confusion))  # type: ignore[arg-type]
-        runs = len(record.facts.get("conditions", ())) or record.facts.get("draws", 1)  # type: ignore[arg-type]
-        wanted = record.facts.get("test_clips", scored) * runs  # type: ignore[operator]
-        _same(f"{where}: number of clips in the confusion matrix", scored, wanted)
-    if "mean_class" in record.metrics and isinstance(recall, list) and recall:
-        _close(f"{where}: mean_class", record.metrics["mean_class"], sum(recall) / len(recall))  # type: ignore[arg-type]
+    if "top1" in record.metrics and facts.confusion:
+        _close(f"{where}: top1", record.metrics["top1"], _accuracy(facts.confusion, where))
+        if facts.test_clips is not None:
+            runs = len(facts.conditions) or facts.draws
+            scored = sum(map(sum, facts.confusion))
+            _same(f"{where}: number of clips in the confusion matrix", scored, facts.test_clips * runs)
+    if "mean_class" in record.metrics and facts.recall:
+        _close(f"{where}: mean_class", record.metrics["mean_class"], sum(facts.recall) / len(facts.recall))
     low, high = record.metrics.get("ci_low", 0.0), record.metrics.get("ci_high", 100.0)
     if not low - _EXACT <= headline <= high + _EXACT:
         raise BenchError(f"{where}: its headline metric {headline} lies outside of its interval {low} to {high}.")
 
 
-def _accuracy(confusion: Any, where: str) -> float:
-    width = len(confusion)
-    square = isinstance(confusion, list) and all(isinstance(row, list) and len(row) == width for row in confusion)
-    if (
-        not square
-        or not all(isinstance(n, int) and n >= 0 for row in confusion for n in row)
-        or not sum(map(sum, confusion))
-    ):
+def _accuracy(confusion: list[list[int]], where: str) -> float:
+    scored = sum(map(sum, confusion))
+    if not scored or any(len(row) != len(confusion) for row in confusion):
         raise BenchError(f"{where}: confusion should be a square of counts.")
-    return float(100.0 * sum(confusion[i][i] for i in range(width)) / sum(map(sum, confusion)))
+    return 100.0 * sum(row[i] for i, row in enumerate(confusion)) / scored
 
 
 def _close(what: str, found: float, wanted: float) -> None:
@@ -230,6 +260,12 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is too large")
+    return int(value) if value.is_integer() else value
+
+
 def _check_strings(value: Any, name: str) -> None:
     if isinstance(value, str) and len(value) > _STRINGS:
         raise BenchError(f"{name}: a text of {len(value):,} characters; at most {_STRINGS:,} are expected.")
@@ -241,7 +277,7 @@ def _check_strings(value: Any, name: str) -> None:
 
 
 def load(folder: Path) -> tuple[dict[Path, Entry], list[str]]:
-    """All entries of a folder by file, and why others were left out."""
+    """All entries of a folder that can be shown, by file, and why others were left out."""
     found: dict[Path, Entry] = {}
     problems = []
     for path in sorted(folder.glob("*.json")):
@@ -249,7 +285,26 @@ def load(folder: Path) -> tuple[dict[Path, Entry], list[str]]:
             found[path] = parse(path)
         except BenchError as error:
             problems.append(str(error))
-    return found, problems
+    if not _trouble(found):
+        return found, problems
+    kept: dict[Path, Entry] = {}
+    for path, entry in found.items():
+        if trouble := _trouble(kept | {path: entry}):
+            problems.append(f"{path.name} cannot be shown: {trouble}")
+        else:
+            kept[path] = entry
+    return kept, problems
+
+
+def _trouble(entries: Mapping[Path, Entry]) -> str:
+    """What goes wrong when the leaderboard shows entries, "" if nothing does."""
+    try:
+        cells = submitted(entries, Path()).cells
+        tables(cells)
+        frame(cells)
+    except Exception as error:  # what no check foresaw costs the entry that it is in, not everybody's leaderboard
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def receipt(results: Path, entry: Entry) -> Path:
@@ -257,13 +312,19 @@ def receipt(results: Path, entry: Entry) -> Path:
     return results / "verified" / f"{entry.checksum}.json"
 
 
-def is_verified(results: Path, entry: Entry) -> bool:
-    """Whether the entry was repeated here and came out the same, within the tolerance asked for then."""
+def repetition(results: Path, entry: Entry) -> Repetition | None:
+    """What came out when the entry was repeated here, ``None`` if it was not."""
     try:
-        noted = json.loads(receipt(results, entry).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(noted, dict) and noted.get("checksum") == entry.checksum and noted.get("confirmed") is True
+        noted = _REPETITION.validate_json(receipt(results, entry).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return noted if noted.checksum == entry.checksum else None
+
+
+def is_verified(results: Path, entry: Entry) -> bool:
+    """Whether the entry was repeated here and came out the same, within the tolerance that counts."""
+    noted = repetition(results, entry)
+    return noted is not None and noted.verifies
 
 
 class _Theirs(Cell):
@@ -294,7 +355,9 @@ def submitted(entries: Mapping[Path, Entry], results: Path) -> Submitted:
                 new = set(entry.evaluations) - shown
                 shown |= new
                 wanted = [one for one in entry.parts if one.record.kind not in _EVALUATIONS or one.record.key in new]
-                stages |= {part.record.key: _stage(path, entry, part, origin == "verified") for part in wanted}
+                noted = repetition(results, entry)
+                about = path.name, entry.by, entry.note, entry.checksum, origin == "verified", noted
+                stages |= {one.record.key: _stage(path, one, Submission(*about, one.provenance)) for one in wanted}
         runs = [run for run in evaluations(stages) if run.stage.key in shown]
         found += [
             _Theirs(cell.bench, f"{cell.method} ({origin})", cell.encoder, cell.protocol, cell.runs, origin)
@@ -305,7 +368,7 @@ def submitted(entries: Mapping[Path, Entry], results: Path) -> Submitted:
     return Submitted(found, everything)
 
 
-def _stage(path: Path, entry: Entry, part: Part, verified: bool) -> Stage:
+def _stage(path: Path, part: Part, submission: Submission) -> Stage:
     record = part.record
     return Stage(
         path / record.kind / "entry" / record.key,
@@ -316,7 +379,7 @@ def _stage(path: Path, entry: Entry, part: Part, verified: bool) -> Stage:
         metrics=record.metrics,
         facts=record.facts,
         curve=record.curve,
-        submission=Submission(path.name, entry.by, entry.note, entry.checksum, verified, part.provenance),
+        submission=submission,
     )
 
 
@@ -329,7 +392,7 @@ def make(parts: Iterable[Part], keys: Iterable[str], by: str, note: str) -> Entr
     try:
         entry = Entry(by=by, note=note, evaluations=tuple(keys), parts=tuple(parts)).signed()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BenchError(f"--{first['loc'][0]}: {first['msg']}.") from None
+        option = "--" if error.errors()[0]["loc"][0] in ("by", "note") else "An entry takes fewer at once: "
+        raise BenchError(f"{option}{_first(error)}") from None
     _check(entry)
     return entry

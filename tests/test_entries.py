@@ -22,7 +22,9 @@ import run_bench
 from engine.config import BenchError, canonical, digest
 from engine.rebuild import outside_plugins, rebuild
 from leaderboard import entries
+from leaderboard.cells import Facts, frame
 from leaderboard.entries import LARGEST, Entry, parse
+from leaderboard.tables import tables
 
 PLUGINS = Path(__file__).parent / "engine" / "plugins" / "tiny.py"
 NAMED = [f"--plugin={PLUGINS}:{name}" for name in ("Tiny", "TinyEncoder", "TinyCLR")]
@@ -217,17 +219,32 @@ def nodes(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from nodes(one, (*at, name))
 
 
-@settings(max_examples=150)
+FACTS = st.sampled_from([*Facts.model_fields, "anything"])
+FACT = JSON | st.sampled_from(["miou", "top1", "gap", 10**15, 10**30, 1e300, -1, [[1]], ["a"], [1e300, 1e300]])
+
+
+@settings(max_examples=300)
 @given(data=st.data())
-def test_anything_in_any_place_is_accepted_or_one_message(file: Path, data: st.DataObject) -> None:
+def test_anything_in_any_place_is_accepted_and_shown_or_one_message(file: Path, data: st.DataObject) -> None:
     """Values of other types, signed by their author, with a key that belongs to them where they are in what is hashed."""
     content = json.loads(file.read_bytes())
-    at = data.draw(st.sampled_from(sorted(nodes(content), key=str)))
-    content = changed(content, at, data.draw(JSON))
-    with suppress(BenchError):
-        with suppress(KeyError, TypeError, AttributeError):  # no longer an entry that has one
+    if data.draw(st.booleans()):
+        record = content["parts"][-1]["record"]
+        record["facts"] |= data.draw(st.dictionaries(FACTS, FACT, min_size=1, max_size=4))
+        record["metrics"] |= data.draw(st.sampled_from([{}, {"miou": 50.0}]))
+        record["labels"]["protocol"] = data.draw(st.sampled_from([record["labels"]["protocol"], "segmentation"]))
+    else:
+        at = data.draw(st.sampled_from(sorted(nodes(content), key=str)))
+        content = changed(content, at, data.draw(JSON))
+        with suppress(LookupError, TypeError, AttributeError):  # no longer an entry that has one
             content = rekeyed(content)
-        check(write(file.parent.parent / "noise.json", content, sign=True))
+    path = write(file.parent.parent / "noise.json", content, sign=True)
+    with suppress(BenchError):
+        entry = parse(path)
+        cells = entries.submitted({path: entry}, path.parent).cells
+        tables(cells)
+        frame(cells)
+        check(path)
 
 
 def test_a_better_number_contradicts_the_confusion_matrix(file: Path, tmp_path: Path) -> None:
@@ -290,6 +307,8 @@ def test_a_forged_identity_is_told_what_was_expected(file: Path, tmp_path: Path,
         (b'{"by": NaN}', "NaN is no number"),
         (b'{"by": "' + b"a" * 3000 + b'"}', "a text of 3,000 characters"),
         (b'{"n": 1' + b"0" * 5000 + b"}", "is no entry"),
+        (b'{"n": 1' + b"0" * 400 + b"}", "is no entry: 10000000000000000000 is too large"),
+        (b'{"n": -1e999}', "is no entry: -1e999 is too large"),
     ],
 )
 def test_hostile_files_are_refused(tmp_path: Path, text: bytes, message: str) -> None:
