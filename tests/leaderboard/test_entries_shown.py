@@ -1,0 +1,130 @@
+"""What the leaderboard accepts of entries, and what it says of those that it leaves out; on fake records."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import BenchError, digest
+from leaderboard import entries
+from leaderboard.build import write as write_leaderboard
+from leaderboard.cells import Cell
+from leaderboard.entries import load, parse, submitted
+from tests.leaderboard.conftest import FakeResults
+from tests.test_entries import rekeyed, write
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An entry."""
+    theirs = FakeResults(tmp_path / "theirs")
+    return theirs.submit(theirs.evaluate("aimclr", "linear", accuracy=0.9), tmp_path / "entries" / "entry.json")
+
+
+def last(content: dict[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = content["parts"][-1]["record"]
+    return record
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"params": "many"}, "facts.params is 'many'. Input should be a valid integer"),
+        ({"feature_dim": 1.5}, "facts.feature_dim is '1.5'. Input should be a valid integer"),
+        ({"pretrain_epochs": 2**63}, "facts.pretrain_epochs is"),
+        ({"conditions": 5}, "facts.conditions is '5'. Input should be a valid list"),
+        ({"recall": ["a"]}, "facts.recall.0 is 'a'. Input should be a valid number"),
+        ({"test_clips": "x", "draws": 10**15}, "facts.test_clips is 'x'. Input should be a valid integer"),
+        ({"draws": 10**15}, "facts.draws is '1000000000000000'. Input should be less than or equal to 1000"),
+        ({"draws": 0}, "facts.draws is '0'. Input should be greater than or equal to 1"),
+        ({"headline": 1}, "facts.headline is '1'. Input should be a valid string"),
+        ({"headline": "nonsense"}, "its headline metric is None"),
+        ({"confusion": [[10**400]]}, "is no entry: 10000000000000000000 is too large"),
+        ({"confusion": [[-1]]}, "facts.confusion.0.0 is '-1'. Input should be greater than or equal to 0"),
+        ({"confusion": [[1, 1], [1]]}, "confusion should be a square of counts"),
+        ({"headline": "miou"}, "facts lack background, test_recordings, which tables of segmentation state"),
+        (
+            {"headline": "miou", "background": 5.0, "test_recordings": 2, "window": 9, "stride": 3},
+            "facts lack pooling, subsample, which tables of segmentation state",
+        ),
+    ],
+)
+def test_facts_that_the_leaderboard_reads_are_checked(file: Path, tmp_path: Path, facts: Any, message: str) -> None:
+    content = json.loads(file.read_bytes())
+    last(content)["facts"] |= facts
+    last(content)["metrics"]["miou"] = 50.0
+    with pytest.raises(BenchError, match=re.escape(message)):
+        parse(write(tmp_path / "e.json", content, sign=True))
+
+
+def test_segmentation_that_does_not_say_so_is_asked_for_its_facts_too(file: Path, tmp_path: Path) -> None:
+    content = json.loads(file.read_bytes())
+    last(content)["labels"]["protocol"] = "segmentation:safp"
+    with pytest.raises(BenchError, match="facts lack background, test_recordings"):
+        parse(write(tmp_path / "e.json", content, sign=True))
+
+
+@pytest.mark.parametrize("version", ["x", None, 1.5, True, []])
+def test_a_version_is_a_whole_number(file: Path, tmp_path: Path, version: Any) -> None:
+    content = rekeyed(json.loads(file.read_bytes()), version=version)
+    with pytest.raises(BenchError, match=r"version in the identity is .*, expected a whole number"):
+        parse(write(tmp_path / "e.json", content, sign=True))
+
+
+def test_a_kind_is_one_that_the_suite_knows(file: Path, tmp_path: Path) -> None:
+    """The name of a stage's folder begins with it."""
+    content = json.loads(file.read_bytes())
+    last(content)["kind"] = "x/evaluate"
+    with pytest.raises(BenchError, match="kind is 'x/evaluate', expected one of pretrain, features, evaluate, fuse"):
+        parse(write(tmp_path / "e.json", rekeyed(content, kind="x/evaluate"), sign=True))
+
+
+def test_what_no_check_foresaw_is_one_line_and_no_end_of_the_report(fake, file: Path) -> None:
+    """A thousand pre-trainings, each from the one before, are more than the digest of their chain can go through."""
+    content = json.loads(file.read_bytes())
+    chain, before = [], []
+    for number in range(900):
+        part = copy.deepcopy(content["parts"][0])
+        part["record"]["identity"] |= {"number": number, "parents": before}
+        part["record"] |= {"key": digest(part["record"]["identity"]), "parents": before, "curve": []}
+        part["provenance"] = {}
+        before = [part["record"]["key"]]
+        chain.append(part)
+    last(content)["parents"] = before
+    content["parts"] = [*chain, content["parts"][-1]]
+    content = rekeyed(content, parents=before)
+    content["evaluations"] = [last(content)["key"]]
+    parse(write(file.with_name("deep.json"), content, sign=True))
+    found, (problem,) = load(file.parent)
+    assert list(found) == [file]
+    assert problem.startswith("deep.json cannot be shown: RecursionError: maximum recursion depth exceeded")
+    write_leaderboard(fake.folder, figures=False, others=submitted(found, fake.folder))
+    assert "aimclr (submitted)" in (fake.folder / "leaderboard.md").read_text()
+
+
+def test_of_entries_that_cannot_be_shown_together_the_first_is_kept(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(file.with_name("other.json"), rekeyed(json.loads(file.read_bytes()), seed=1), sign=True)
+
+    def alone(cells: list[Cell]) -> None:
+        if sum(len(cell.runs) for cell in cells) > 1:
+            raise KeyError("together")
+
+    assert [len(one) for one in load(file.parent)] == [2, 0]
+    monkeypatch.setattr(entries, "tables", alone)
+    found, problems = load(file.parent)
+    assert list(found) == [file]
+    assert problems == ["other.json cannot be shown: KeyError: 'together'"]
+
+
+def test_nesting_is_refused_however_deep(tmp_path: Path) -> None:
+    for depth in range(150, 1200, 10):
+        (tmp_path / "e.json").write_text(f'{{"provenance": {"[" * depth}{"]" * depth}}}')
+        with pytest.raises(BenchError, match=r"nested too deeply|recursion limit exceeded|Field required"):
+            parse(tmp_path / "e.json")
