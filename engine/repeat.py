@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -49,11 +50,12 @@ class Outcome:
 
     @property
     def difference(self) -> float:
-        """Largest difference of a metric in points; of records without metrics 0."""
-        metrics = self.before.metrics, self.after.metrics
-        if set(metrics[0]) != set(metrics[1]):
-            return float("inf")
-        return max((abs(metrics[0][name] - metrics[1][name]) for name in metrics[0]), default=0.0)
+        """Largest difference of a metric in points, infinite where one is missing or no number; without metrics 0."""
+        before, after = self.before.metrics, self.after.metrics
+        if set(before) != set(after):
+            return math.inf
+        gaps = [abs(before[name] - after[name]) for name in before]
+        return max(gaps, default=0.0) if all(map(math.isfinite, gaps)) else math.inf  # max passes over NaN
 
     def accepted(self, tolerance: float) -> bool:
         """Whether the repetition confirms the record: to the bit on the same machine, else within ``tolerance`` points."""

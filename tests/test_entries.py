@@ -128,7 +128,7 @@ def test_a_tampered_entry_is_refused_before_anything_runs(file: Path, tmp_path: 
     monkeypatch.setattr("engine.commands.verify.rerun", lambda *args, **options: pytest.fail("it ran"))
     content = json.loads(file.read_bytes())
     tampered = write(tmp_path / "e.json", changed(content, ("parts", 2, "record", "metrics", "top1")), sign=False)
-    assert "it was changed" in call("verify", file, tampered, *NAMED, "--results", tmp_path, code=2)
+    assert "it was changed" in call("verify", tampered, *NAMED, "--results", tmp_path, code=2)
 
 
 def test_invented_numbers_of_a_consistent_file_are_not_confirmed(results: Path, file: Path, tmp_path: Path) -> None:

@@ -74,13 +74,22 @@ function section(title, children, shownAtAll = true) {
 }
 
 /** Whose number it is, and how to see whether it is true. */
-function submission({ file, by, note, checksum, verified, command }) {
+function submission({ file, by, note, checksum, verified, repetition, command }) {
   return element("div", { class: "warning" },
     element("p", {}, element("b", {}, `Submitted by ${by || "somebody without a name"}`), ` in ${file}, `,
-      verified ? "repeated here and confirmed." : "not repeated here."),
+      repeated(repetition, verified)),
     note ? element("p", {}, `Their note: ${note}`) : "",
     element("p", { class: "soft" }, `Checksum ${checksum}. This repeats it and compares:`),
     commandLine(command));
+}
+
+/** What came out when the entry was repeated here, and what that was allowed to differ by. */
+function repeated(repetition, verified) {
+  if (!repetition) return "not repeated here.";
+  const { confirmed, difference, tolerance } = repetition;
+  const largest = `largest difference ${difference?.toFixed(2) ?? "not noted"}`;
+  if (!confirmed) return `repeated here and not confirmed, ${largest}.`;
+  return `repeated here and confirmed within ${tolerance} points, ${largest}${verified ? "" : ": too wide to count as verified"}.`;
 }
 
 function seedsOf({ name, cell }) {

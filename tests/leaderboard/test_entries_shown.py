@@ -14,7 +14,7 @@ from engine.config import BenchError, digest
 from leaderboard import entries
 from leaderboard.build import write as write_leaderboard
 from leaderboard.cells import Cell
-from leaderboard.entries import load, parse, submitted
+from leaderboard.entries import load, parse, receipt, submitted
 from tests.leaderboard.conftest import FakeResults
 from tests.test_entries import rekeyed, write
 
@@ -121,6 +121,22 @@ def test_of_entries_that_cannot_be_shown_together_the_first_is_kept(
     found, problems = load(file.parent)
     assert list(found) == [file]
     assert problems == ["other.json cannot be shown: KeyError: 'together'"]
+
+
+def test_the_page_says_within_how_many_points_an_entry_was_confirmed(fake, file: Path) -> None:
+    entry = parse(file)
+    noted = {"checksum": entry.checksum, "confirmed": True, "identical": False, "difference": 2.5, "tolerance": 3.0}
+    for tolerance, verified in ((3.0, True), (100.0, False)):
+        path = receipt(fake.folder, entry)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(noted | {"tolerance": tolerance}))
+        write_leaderboard(fake.folder, figures=False, others=submitted({file: entry}, fake.folder))
+        script = (fake.folder / "page" / "records" / f"submitted-{entry.evaluations[0]}.js").read_text()
+        own = json.loads(script[script.index(",") + 1 : script.rindex(")")])["submission"]
+        assert own["verified"] is verified
+        assert own["repetition"] == noted | {"tolerance": tolerance}
+    script = (fake.folder / "page" / "record.js").read_text()
+    assert "confirmed within ${tolerance} points" in script
 
 
 def test_nesting_is_refused_however_deep(tmp_path: Path) -> None:
