@@ -20,10 +20,10 @@ from engine.options import complain, entries_option, results_option
 @results_option
 def submit(keys: tuple[str, ...], method: str | None, by: str, note: str, entries: Path | None, results: Path) -> None:
     """Export the evaluations with KEYS, or the rows of a METHOD, from RESULTS into a folder of entries."""
-    from engine.files import write_json
+    from engine.files import json_bytes, write_atomically
     from engine.lookup import circumstances, find, folders, lineage
     from engine.repeat import checksum, result_of
-    from leaderboard.entries import FOLDER, Part, make, parse
+    from leaderboard.entries import FOLDER, Part, make, read
 
     if bool(keys) == bool(method):
         raise BenchError("Name what to submit: keys of evaluations, or --method NAME.")
@@ -36,15 +36,17 @@ def submit(keys: tuple[str, ...], method: str | None, by: str, note: str, entrie
                 raise BenchError(f"{key} is a stage of kind {records[key].kind}; submit the evaluations that use it.")
         parts = []
         for key, record in records.items():
-            content = checksum(result_of(known[key]))
-            if not content:
+            left = checksum(result_of(known[key]))
+            if not left:
                 complain(f"Warning: {result_of(known[key])} is gone; the entry has no checksum of it.", "yellow")
-            parts.append(Part(record=record, provenance=circumstances(known[key]), content=content))
+            parts.append(Part(record=record, provenance=circumstances(known[key]), content=left))
         entry = make(parts, dict.fromkeys(row), by, note)
         path = (entries or FOLDER) / entry.file_name
-        write_json(path, entry.content())
-        parse(path)
-        click.echo(f"{path}: {len(row)} evaluations, {len(parts)} records, {path.stat().st_size:,} bytes")
+        content = json_bytes(entry.content())
+        read(content, path.name)  # what others would refuse is not written
+        with write_atomically(path) as file:
+            file.write(content)
+        click.echo(f"{path}: {len(row)} evaluations, {len(parts)} records, {len(content):,} bytes")
 
 
 def _rows(results: Path, method: str) -> list[tuple[str, ...]]:
