@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace as changed
 from pathlib import Path
+from secrets import token_hex
 
 import jinja2
 from markupsafe import Markup, escape
@@ -125,28 +126,36 @@ _LATEX = {
     "‡": r"$\ddagger$", "·": r"$\cdot$",
     "Δ": r"$\Delta$", "[": "{[}", "]": "{]}",
 }  # fmt: skip
+_LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_LATEX_LINE = 24
+"""Characters of a name or heading in one line."""
 
 
 def latex(boards: Sequence[Table], legend: str = LEGEND) -> str:
-    r"""LaTeX tables for ``\input``; they need booktabs. Run keys stand in comments."""
-    return "% Needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(board, legend) for board in boards)
+    r"""LaTeX tables for ``\input``; they need booktabs and graphicx. Run keys stand in comments.
+
+    A table that is wider than the text is scaled down to it. The legend stands under the first one.
+    """
+    parts = [_latex_table(board, "" if i else f" {_tex(legend)}") for i, board in enumerate(boards)]
+    return "\n".join(["% Needs \\usepackage{booktabs,graphicx}", *parts])
 
 
 def _latex_table(board: Table, legend: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_tex(board.title)}. {_tex(board.note)} {_tex(legend)}}}",
+        rf"\caption{{{_tex(board.title)}. {_tex(board.note)}{legend}}}",
+        _LATEX_FIT,
         rf"\begin{{tabular}}{{l{'r' * _numbers(board)}{'l' if board.facts else ''}}}",
         r"\toprule",
-        " & ".join(map(_tex, (board.first, *board.columns, *board.facts))) + r" \\",
+        " & ".join(map(_tex_wrapped, (board.first, *board.columns, *board.facts))) + r" \\",
         r"\midrule",
     ]
     for row, last in zip(board.rows, _section_ends(board.rows), strict=True):
-        name = rf"\textit{{{_tex(row.name)}}}" if row.reference else _tex(row.name)
-        lines.append(" & ".join([name, *map(_tex_entry, row.entries), *map(_tex, row.facts)]) + r" \\")
+        name = rf"\textit{{{_tex(row.name)}}}" if row.reference else _tex_wrapped(row.name)
+        lines.append(" & ".join([name, *map(_tex_entry, row.entries), *map(_tex_wrapped, row.facts)]) + r" \\")
         lines += [r"\midrule"] if last else []
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    lines += [r"\bottomrule", r"\end{tabular}", "}", r"\end{table}"]
     return "\n".join([*lines, *(f"% {row.name}: {', '.join(row.keys)}" for row in board.rows), ""])
 
 
@@ -163,8 +172,23 @@ def _tex(text: str) -> str:
 def _tex_entry(entry: Entry) -> str:
     text = rf"\textbf{{{_tex(entry.text)}}}" if entry.mark == "best" else _tex(entry.text)
     text += _tex(entry.sign)
-    more = "; ".join(line for line in (entry.detail, entry.gap) if line)
-    return rf"{text} {{\scriptsize {_tex(more)}}}" if more else text
+    more = [rf"\scriptsize {_tex(line)}" for line in (entry.detail, entry.gap) if line]
+    return _tex_stacked([text, *more], "r")
+
+
+def _tex_wrapped(text: str) -> str:
+    """Long names in lines, cut where a reader would cut them."""
+    lines = [""]
+    for piece in re.split(r"(?<=[\[,.=_/ ])(?=\S)", text):
+        if lines[-1] and len(lines[-1] + piece) > _LATEX_LINE:
+            lines.append("")
+        lines[-1] += piece
+    return _tex_stacked([_tex(line.strip()) for line in lines], "l")
+
+
+def _tex_stacked(lines: Sequence[str], side: str) -> str:
+    stacked = r" \\ ".join(lines)
+    return rf"\shortstack[{side}]{{{stacked}}}" if len(lines) > 1 else stacked
 
 
 def template(name: str) -> jinja2.Template:
@@ -224,7 +248,7 @@ def write(boards: Sequence[Table], csv: str, stem: Path, title: str, legend: str
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file that a reader sees either as it was or whole."""
-    draft = path.with_name(f".{path.name}.new")
+    """Write a file that a reader sees either as it was or whole; of several writers at once the last one wins."""
+    draft = path.with_name(f".{path.name}.{token_hex(4)}")
     draft.write_text(text, encoding="utf-8", newline="\n")
     draft.replace(path)

@@ -179,6 +179,9 @@ def fake(tmp_path: Path) -> FakeResults:
     return FakeResults(tmp_path)
 
 
+FIT, FIT_END = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", "}"
+
+
 @pytest.fixture
 def check_latex() -> Callable[[str], None]:
     return _check_latex
@@ -186,11 +189,14 @@ def check_latex() -> Callable[[str], None]:
 
 def _check_latex(text: str) -> None:
     """Braces balance, environments close, rows have the columns that their table declares, nothing special is bare."""
-    columns = 0
+    columns = scaled = 0
     environments: list[str] = []
     for line in text.splitlines():
         code = re.sub(r"(?<!\\)%.*", "", line)
         plain = re.sub(r"\\[\\&%$#_{}~^]", "", code)
+        if line == FIT or code == FIT_END:  # a brace around the table
+            scaled += 1 if line == FIT else -1
+            continue
         assert plain.count("{") == plain.count("}"), line
         assert plain.count("$") % 2 == 0, line
         for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", code):
@@ -206,11 +212,13 @@ def _check_latex(text: str) -> None:
             assert "&" not in plain
         assert not re.search(r"[_#^<>|~]", re.sub(r"\$[^$]*\$", "", plain)), line
     assert environments == []
+    assert scaled == 0
     if tex := shutil.which("pdflatex"):
-        packages = r"\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{booktabs,amssymb,textcomp}"
+        packages = r"\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{booktabs,graphicx,amssymb,textcomp}"
         document = r"\documentclass{article}" + f"{packages}\n\\begin{{document}}\n{text}\n\\end{{document}}\n"
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / "table.tex").write_text(document)
             command = [tex, "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "table.tex"]
             ended = subprocess.run(command, cwd=scratch, capture_output=True, text=True, errors="replace", check=False)
             assert ended.returncode == 0, ended.stdout[-2000:]
+            assert not re.search(r"Overfull \\hbox", ended.stdout), "wider than the page"
