@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -76,34 +78,48 @@ def write(
     Returns:
         The page's ``index.html``.
     """
-    folder, draft = results / "page", results / f".page-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    for name in _COPIED:
-        shutil.copyfile(render.TEMPLATES / name, draft / name)
-    timelines = {board.timeline for board in boards} - {""}
-    (draft / "records").mkdir()
-    _write_records(draft / "records", cells, stages, timelines)
-    _write_records(draft / "records", others.cells, others.stages, set())
-    files = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html") if _copy(results, draft, suffix)]
-    text = render.template("page.html").render(
-        boards=[(board, _facets(board)) for board in boards],
-        choices=_choices(boards),
-        legend=legend,
-        metrics=METRICS,
-        files=files,
-        ablations=_tables(results / "ablations", draft / "ablations"),
-        papers=_tables(results / "tables", draft / "tables"),
-        statistics=_statistics(results / "statistics", draft / "statistics"),
-        notes={"ablations": ablation_board.LEGEND, "papers": paper_board.LEGEND, "statistics": NOTE},
-        figures=_figures(results / "figures", draft / "figures"),
-        players=_players(results / "figures", draft / "players"),
-        scripts=_SCRIPTS,
-    )
-    (draft / "index.html").write_text(text + "\n", encoding="utf-8", newline="\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.replace(folder)
-    return folder / "index.html"
+    with tempfile.TemporaryDirectory(prefix=".page.", dir=results, ignore_cleanup_errors=True) as aside:
+        draft = Path(aside) / "page"
+        draft.mkdir()
+        for name in _COPIED:
+            shutil.copyfile(render.TEMPLATES / name, draft / name)
+        timelines = {board.timeline for board in boards} - {""}
+        (draft / "records").mkdir()
+        _write_records(draft / "records", cells, stages, timelines)
+        _write_records(draft / "records", others.cells, others.stages, set())
+        files = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "tex", "html") if _copy(results, draft, suffix)]
+        text = render.template("page.html").render(
+            boards=[(board, _facets(board)) for board in boards],
+            choices=_choices(boards),
+            legend=legend,
+            metrics=METRICS,
+            files=files,
+            ablations=_tables(results / "ablations", draft / "ablations"),
+            papers=_tables(results / "tables", draft / "tables"),
+            statistics=_statistics(results / "statistics", draft / "statistics"),
+            notes={"ablations": ablation_board.LEGEND, "papers": paper_board.LEGEND, "statistics": NOTE},
+            figures=_figures(results / "figures", draft / "figures"),
+            players=_players(results / "figures", draft / "players"),
+            scripts=_SCRIPTS,
+        )
+        (draft / "index.html").write_text(text + "\n", encoding="utf-8", newline="\n")
+        _swap(draft, results / "page")
+    return results / "page" / "index.html"
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Put a new folder in the place of an older one, which moves beside the draft.
+
+    Several processes may do so at once, say those that share a results folder and have just finished: one of them is the last,
+    and that it is another one is no error.
+    """
+    with suppress(FileNotFoundError):
+        folder.rename(draft.with_name("old"))
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def _copy(results: Path, draft: Path, suffix: str) -> bool:
