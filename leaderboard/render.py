@@ -170,6 +170,8 @@ def _tex(text: str) -> str:
 
 
 def _tex_entry(entry: Entry) -> str:
+    if entry.summary is None:
+        return _tex_wrapped(entry.text)
     text = rf"\textbf{{{_tex(entry.text)}}}" if entry.mark == "best" else _tex(entry.text)
     text += _tex(entry.sign)
     more = [rf"\scriptsize {_tex(line)}" for line in (entry.detail, entry.gap) if line]
@@ -188,7 +190,7 @@ def _tex_wrapped(text: str) -> str:
 
 def _tex_stacked(lines: Sequence[str], side: str) -> str:
     stacked = r" \\ ".join(lines)
-    return rf"\shortstack[{side}]{{{stacked}}}" if len(lines) > 1 else stacked
+    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}" if len(lines) > 1 else stacked
 
 
 def template(name: str) -> jinja2.Template:
