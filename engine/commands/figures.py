@@ -31,6 +31,7 @@ _CLIPS, _MASKED = 20, 4
 """Classes that the player and the figure of actionlets show."""
 _TRUTH = "synthetic"
 """The set that knows which joints an action moves."""
+_WRITTEN = (".svg", ".png", ".gif", ".json")
 _NAMES = """
 \b
 From what runs left:    curves knn_linear labels confusion gain tsne rank
@@ -162,28 +163,33 @@ def figures(
     assert_own_datasets()
     wanted = [match(name, {known: known for known in FIGURES}, "figure") for name in names] or list(FIGURES)
     console, reads = Console(width=WIDTH), data_names(asked)
-    cells, left_out = shown(aggregate(collect(results)), changed)
+    everything = aggregate(collect(results))
+    cells, left_out = shown(everything, changed)
     found = experiments(_chosen(cells, methods), results)
     if left_out:
         console.print(left_out, style="dim", highlight=False, markup=False)
     if not found:
         raise BenchError(f"No evaluations in {results / 'runs'}. Run something: python run_bench.py --methods aimclr")
-    drawn = {name: set[Path]() for name in wanted}
-    for bench, suffix in zip(found, _suffixes(list(found)), strict=True):
+    suffixes = _suffixes(list(dict.fromkeys(cell.bench for cell in everything if not cell.bench.source)))
+    drawn = set()
+    for bench in found:
         scene = Scene(bench, found[bench], results, data, console, reads)
         console.print(scene.title, style="bold", highlight=False, markup=False)
         for name in wanted:
             with canvas():
                 try:
-                    paths = FIGURES[name](scene, results / "figures" / f"{name}{suffix}")
+                    paths = FIGURES[name](scene, results / "figures" / f"{name}{suffixes[bench]}")
                 except BenchError as error:
                     scene.note(f"{name}: skipped, {str(error).splitlines()[0]}")
                     continue
-            drawn[name].update(paths)
+            drawn.add(name)
             scene.note(f"{name}: {paths[0].with_suffix('')}.{{{','.join(path.suffix[1:] for path in paths)}}}", "")
-    for name, paths_now in drawn.items():
+    for name in drawn:
+        current = {
+            f"{name}{suffix}" for suffix in suffixes.values()
+        }  # skipped ones included: their runs are still there
         for old in (results / "figures").glob(f"{name}[-.]*"):
-            if old not in paths_now:
+            if old.stem not in current and old.suffix in _WRITTEN and old.is_file():
                 old.unlink()  # of runs that are gone, or named when there were fewer benches
 
 
@@ -200,11 +206,12 @@ def _chosen(cells: Sequence[Cell], methods: Sequence[str]) -> list[Cell]:
     return [cell for cell in cells if is_reference(cell.method) or base_name(cell.method) in wanted]
 
 
-def _suffixes(benches: Sequence[Bench]) -> list[str]:
+def _suffixes(benches: Sequence[Bench]) -> dict[Bench, str]:
     """What tells the files of benches apart: the parts of their names that are not the same in all of them."""
     columns = [column for column in zip(*map(astuple, benches), strict=True) if len(set(column)) > 1]
     plain = [[re.sub(r"[^A-Za-z0-9]+", "_", part) for part in column] for column in columns]
-    return ["".join(f"-{part}" for part in parts) for parts in zip(*plain, strict=True)] or [""] * len(benches)
+    told = zip(*plain, strict=True) if plain else [()] * len(benches)
+    return {bench: "".join(f"-{part}" for part in parts) for bench, parts in zip(benches, told, strict=True)}
 
 
 def _saved(draw: Callable[[Scene], Figure]) -> Callable[[Scene, Path], list[Path]]:

@@ -62,6 +62,20 @@ def test_several_benches_get_a_picture_each_and_old_ones_go(fake) -> None:
     }
 
 
+def test_only_pictures_of_runs_that_are_gone_are_deleted(fake) -> None:
+    for method, stream in (("aimclr", "joint"), ("aimclr", "bone"), ("hiclr", "joint")):
+        for protocol in ("knn", "linear"):
+            fake.evaluate(method, protocol, stream=stream)
+    figures(fake, "knn_linear")
+    kept = files(fake) | {"labels.png", "gain-joint.png", "knn_linear-notes.txt", "knn_linear-folder.png"}
+    for name in ("labels.png", "gain-joint.png", "knn_linear-notes.txt", "knn_linear-motion.svg", "knn_linear.png"):
+        (fake.folder / "figures" / name).write_text("older")
+    (fake.folder / "figures" / "knn_linear-folder.png").mkdir()
+    # Neither gain nor labels can be drawn here, and hiclr did not run on bones.
+    figures(fake, "--methods", "hiclr", "knn_linear", "gain", "labels")
+    assert files(fake) == kept
+
+
 def test_methods_are_chosen_and_changed_settings_left_out(fake, monkeypatch) -> None:
     drawn: list[list[str]] = []
 
