@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-import warnings
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -17,16 +14,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from leaderboard import style
 from leaderboard.cells import Summary
-from leaderboard.style import plain
+from leaderboard.style import wrapped
 from leaderboard.tables import FACTS, REFERENCES, Row, Table
 
 _GROUP = 0.8
 """Share of a method's slot that its bars fill."""
-_LEGEND = 2.1
-"""Width of an entry of the legend in inches."""
-_TITLE = 10
-"""Characters of a title per inch."""
+# In inches: of a method's slot, of a label of the vertical axis, and of an entry of the legend.
+_SLOT, _AXIS, _ENTRY = 0.95, 1.1, 2.6
+_SCALE = 1.15
+"""Of letters: these pictures are wide, and shown smaller than others."""
+_TITLE, _TICK = 9 * _SCALE, 8 * _SCALE
 _ENCODER = FACTS[-1]
 _DASHES = (0, (2, 1))
 _DPI = 200
@@ -40,35 +39,25 @@ def draw(boards: Sequence[Table], folder: Path) -> list[Path]:
     Whiskers are 95 % intervals, hatched bars the reference rows; a dashed line across a bar is what the random encoder
     reaches there. The same tables give the same bytes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     boards = [_shortened(board) for board in boards]
     columns = list(dict.fromkeys(column for board in boards for column in _charted(board)))
-    colours = dict(zip(columns, sns.color_palette("colorblind", len(columns)), strict=True))
+    colours = dict(zip(columns, style.column_colours(len(columns)), strict=True))
     widest = max(len(board.rows) for board in boards)
-    style = {**sns.axes_style("whitegrid"), "svg.hashsalt": "leaderboard", "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(style), sns.plotting_context("paper", font_scale=1.1), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
-        size = (max(6.4, 1.1 + 0.95 * widest), 3.3 * len(boards) + 0.4)
-        figure = Figure(size, dpi=_DPI, layout="constrained")
+    size = (max(6.4, _AXIS + _SLOT * widest), 3.3 * len(boards) + 0.1)
+    with style.canvas(_SCALE):
+        figure = Figure(size, layout="constrained")
         panels = figure.subplots(len(boards), 1, squeeze=False)
         for board, axes in zip(boards, panels[:, 0], strict=True):
             _panel(axes, board, colours)
-            axes.set_title(plain(textwrap.fill(board.title, round(_TITLE * size[0]))), loc="left")
+            axes.set_title(wrapped(board.title, size[0] - _AXIS, _TITLE))
             axes.set_xlim(-0.6, widest - 0.4)
-        handles: list[Artist] = [Patch(facecolor=colour, label=plain(column)) for column, colour in colours.items()]
-        handles += [
+        handles: list[Artist] = [
+            *(Patch(facecolor=colour, label=wrapped(column, _ENTRY, _TICK)) for column, colour in colours.items()),
             Patch(facecolor="white", edgecolor="0.35", hatch="////", label="reference"),
             Line2D([], [], color="black", linestyle=_DASHES, linewidth=1.2, label="level of the random encoder"),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=int(size[0] / _LEGEND), frameon=False)
-        paths = [folder / "leaderboard.png", folder / "leaderboard.svg"]
-        layout = figure.get_layout_engine()
-        assert layout is not None
-        layout.execute(figure)  # once for both files
-        figure.set_layout_engine("none")
-        figure.savefig(paths[0], metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths
+        style.legend(figure, handles)
+        return style.store(figure, folder / "leaderboard", ("png", "svg"), _DPI)
 
 
 def _panel(axes: Axes, board: Table, colours: dict[str, tuple[float, float, float]]) -> None:
@@ -159,5 +148,6 @@ def _charted(board: Table) -> tuple[str, ...]:
 
 def _label(row: Row, encoders: Set[str]) -> str:
     """A row's name in short lines, changes below the method, and its encoder below that."""
-    parts = [*row.name.replace("[", "\n[").split("\n"), *(name.replace("_", " ") for name in encoders)]
-    return plain("\n".join(textwrap.fill(part, 13) for part in parts))
+    name, bracket, changes = row.name.partition("[")
+    parts = (name, bracket + changes, *(encoder.replace("_", " ") for encoder in encoders))
+    return "\n".join(wrapped(part, _SLOT, _TICK) for part in parts if part)

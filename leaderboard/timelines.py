@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -18,16 +16,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from leaderboard import style
 from leaderboard.cells import Cell
-from leaderboard.style import plain
+from leaderboard.style import text_height, wrapped
 from leaderboard.tables import method_order, method_title, timeline_name
 
 _SHOWN = 12
 """Recordings in one picture; of more, so many spread evenly over the test part."""
-# In inches.
-_WIDTH, _BAND, _GAP, _MARGIN = 10.0, 0.19, 0.28, 1.0
-_ENTRY = 1.75
-"""Width of an entry of the legend in inches."""
+# In inches: the picture; a line of a band and what is around bands and panels; names of methods and of classes.
+_WIDTH, _BAND, _GAP, _MARGIN = 10.0, 0.1875, 0.28, 1.0
+_NAME, _ENTRY = 1.6, 2.2
+_SMALL = 7
+"""Points of a method's name."""
 _BACKGROUND = "0.92"
 
 Arrays = dict[str, NDArray[Any]]
@@ -63,14 +63,13 @@ def draw_timelines(cells: Iterable[Cell], folder: Path) -> list[Path]:
         }
         if not found:
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        paths.append(folder / timeline_name(bench, protocol))
+        path = (folder / timeline_name(bench, protocol)).with_suffix("")
         facts = next(iter(found.values()))[0]
         place = f"{bench.dataset}/{bench.split}" + (f" from {bench.source}" if bench.source else "")
         title = f"{place} · {bench.stream} stream · {protocol}"
-        _draw(
-            title, {name: arrays for name, (_, arrays) in found.items()}, facts["classes"], facts.get("fps"), paths[-1]
-        )
+        shown = {name: arrays for name, (_, arrays) in found.items()}
+        with style.canvas():
+            paths += _draw(title, shown, facts["classes"], facts.get("fps"), path)
     return paths
 
 
@@ -83,7 +82,7 @@ def _read(path: Path) -> Arrays | None:
         return None
 
 
-def _draw(title: str, methods: dict[str, Arrays], classes: Sequence[str], fps: float | None, path: Path) -> None:
+def _draw(title: str, methods: dict[str, Arrays], classes: Sequence[str], fps: float | None, path: Path) -> list[Path]:
     first = next(iter(methods.values()))
     methods = {name: one for name, one in methods.items() if np.array_equal(one["id"], first["id"])}
     count = len(first["id"])
@@ -96,34 +95,31 @@ def _draw(title: str, methods: dict[str, Arrays], classes: Sequence[str], fps: f
     )
     colours = _colours(seen)
     longest = max(span.stop - span.start for span in spans)
-    legend = {
-        int(c): Patch(facecolor=colours[int(c)], edgecolor="0.6", linewidth=0.4, label=plain(classes[c])) for c in seen
-    }
-    columns = int(_WIDTH / _ENTRY)
-    height = len(shown) * ((len(methods) + 1) * _BAND + _GAP) + _MARGIN + 0.22 * -(-len(legend) // columns)
-    style = {**sns.axes_style("white"), "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(style), sns.plotting_context("paper"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
-        figure = Figure((_WIDTH, height), layout="constrained")
-        panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
-        for axes, row, span in zip(panels, shown, spans, strict=True):
-            bands = {"truth": first["label"][span]} | {name: one["prediction"][span] for name, one in methods.items()}
-            _panel(axes, bands, colours, fps or 1.0)
-            axes.set_title(plain(str(first["id"][row])), loc="left", fontsize=8, pad=3)
-        panels[-1].set_xlim(0, longest / (fps or 1.0))
-        panels[-1].set_xlabel("seconds" if fps else "frames", fontsize=8)
-        figure.suptitle(plain(title), fontsize=9, x=0.01, ha="left")
-        figure.legend(
-            handles=list(legend.values()), loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    names = ["truth", *(wrapped(name, _NAME, _SMALL) for name in methods)]
+    band = max(_BAND, *(text_height(name, _SMALL) for name in names))
+    figure = Figure((_WIDTH, len(shown) * (len(names) * band + _GAP) + _MARGIN), layout="constrained")
+    panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
+    for axes, row, span in zip(panels, shown, spans, strict=True):
+        _panel(
+            axes, [first["label"][span], *(one["prediction"][span] for one in methods.values())], colours, fps or 1.0
         )
-        figure.savefig(path, dpi=160, metadata={"Software": None})
+        axes.set_yticks(range(len(names)), names, fontsize=_SMALL)
+        axes.set_title(wrapped(str(first["id"][row]), _WIDTH - 1 - _NAME, 8, lines=1), fontsize=8, pad=3)
+    panels[-1].set_xlim(0, longest / (fps or 1.0))
+    panels[-1].set_xlabel("seconds" if fps else "frames", fontsize=8)
+    entries = [
+        Patch(facecolor=colours[int(c)], edgecolor="0.6", linewidth=0.4, label=wrapped(classes[c], _ENTRY, 8))
+        for c in seen
+    ]
+    style.legend(figure, entries)
+    return style.save(figure, path, title, ("png",))
 
 
-def _panel(axes: Axes, bands: dict[str, NDArray[np.int64]], colours: dict[int, Any], rate: float) -> None:
+def _panel(axes: Axes, bands: Sequence[NDArray[np.int64]], colours: dict[int, Any], rate: float) -> None:
     """Bands of classes (L,), the first one is the truth."""
-    truth = next(iter(bands.values()))
+    truth = bands[0]
     places = {c: i for i, c in enumerate(colours)}
-    image = np.vectorize(places.get, otypes=[int])(np.stack(list(bands.values())))
+    image = np.vectorize(places.get, otypes=[int])(np.stack(bands))
     end = len(truth) / rate
     axes.imshow(
         image,
@@ -136,12 +132,12 @@ def _panel(axes: Axes, bands: dict[str, NDArray[np.int64]], colours: dict[int, A
     )
     for border in range(len(bands) - 1):
         axes.axhline(border + 0.5, color="white", linewidth=1 if border else 3)
-    for line, band in list(enumerate(bands.values()))[1:]:
+    for line, band in list(enumerate(bands))[1:]:
         axes.text(
             end, line, f" {100 * (band == truth).mean():.0f} %", va="center", ha="left", fontsize=7, clip_on=False
         )
-    axes.set_yticks(range(len(bands)), [plain(name) for name in bands], fontsize=7)
     axes.tick_params(axis="x", labelsize=7)
+    axes.grid(visible=False)
     sns.despine(ax=axes, left=True, bottom=True)
 
 

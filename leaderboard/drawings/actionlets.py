@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from leaderboard.drawings.motion import shown
 from leaderboard.skeletons import WEIGHTS, Points, Skeleton, draw_strip, strip_shape
-from leaderboard.style import plain
+from leaderboard.style import text_height, wrapped
 
 _INCHES = 0.6
 """Per metre of body."""
@@ -56,19 +56,21 @@ def draw(clips: Sequence[Masked], skeleton: Skeleton, scores: Mapping[str, str] 
     frames = shown(len(clips[0].poses))
     shapes = [strip_shape(poses[frames], captions=i == len(rows)) for i, (_, poses, _) in enumerate(rows, 1)]
     width, heights = max(one[0] for one in shapes), [one[1] for one in shapes]
-    lines = len(scores or ())
-    size = (max(_INCHES * width + 0.9, 6.0), _INCHES * sum(heights) + 0.27 * len(rows) + 0.7 + 0.2 * lines)
+    titles = [wrapped(title, _INCHES * width, 8) for title, *_ in rows]
+    wide = max(_INCHES * width + 0.9, 6.0)
+    below = "\n".join(["frame", *(wrapped(f"{name}: {line}", 0.97 * wide, 8) for name, line in (scores or {}).items())])
+    high = _INCHES * sum(heights) + sum(0.14 + text_height(title, 8) for title in titles)
+    size = (wide, high + 0.6 + text_height(below, 8))
     figure = Figure(size, layout="constrained")
     panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (title, poses, mask) in zip(panels, rows, strict=True):
+    for axes, title, (_, poses, mask) in zip(panels, titles, rows, strict=True):
         weights = np.asarray(mask)[:, frames].swapaxes(0, 1)
         last = axes is panels[-1]
         times = [f"{t + 1}" for t in frames] if last else ()
         draw_strip(axes, poses[frames], skeleton, weights, times, spacing=width / len(frames))
-        axes.set_title(plain(title), fontsize=8)
+        axes.set_title(title, fontsize=8)
     bar = figure.colorbar(ScalarMappable(cmap=WEIGHTS), ax=panels, shrink=min(1.0, 2.5 / size[1]), pad=0.01, aspect=30)
     bar.set_label("weight of a joint", fontsize=8)
     bar.outline.set_visible(False)
-    text = "frame" + "".join(f"\n{method}: {line}" for method, line in (scores or {}).items())
-    figure.supxlabel(plain(text), fontsize=8)
+    figure.supxlabel(below, fontsize=8)
     return figure

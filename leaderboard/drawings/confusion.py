@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from engine.config import BenchError
 from leaderboard.cells import Cell
 from leaderboard.experiments import Experiment, measured
-from leaderboard.style import grid, plain
+from leaderboard.style import grid, text_height, text_width, wrapped
 
 _NAMED = 30
 """More classes than this are not named."""
+_NAME = 1.8
+"""Inches of a class's name."""
 _WRITTEN = 10
 """Up to so many classes numbers are written into the squares."""
 
@@ -34,18 +36,24 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
     if not panels:
         raise BenchError(f"no record of {protocol} holds a confusion matrix")
     count = len(panels[0][1])
-    names = [plain(name) for name in classes] if len(classes) == count else [str(i) for i in range(count)]
+    # One line each: squares are no higher.
+    names = (
+        [wrapped(name, _NAME, 6, lines=1) for name in classes]
+        if len(classes) == count
+        else [str(i) for i in range(count)]
+    )
     rows, columns = grid(len(panels))
     side = 0.8 + 0.11 * min(max(count, 12), _NAMED)
-    label = 0.065 * max(map(len, names)) if count <= _NAMED else 0.2
-    figure = Figure((side * columns + label + 0.9, (side + 0.35) * rows + 0.5), layout="constrained")
+    label = max(text_width(name, 6) for name in names) + 0.15 if count <= _NAMED else 0.2
+    titles = [one.label + (f"\n{top1.mean:.1f} %" if (top1 := one.top1(protocol)) else "") for one, _ in panels]
+    size = (side * columns + label + 0.9, (side + 0.1 + max(text_height(title, 8) for title in titles)) * rows + 0.5)
+    figure = Figure(size, layout="constrained")
     grid_of_axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid_of_axes.ravel()[len(panels) :]:
         axes.set_visible(False)
-    for axes, (one, matrix) in zip(grid_of_axes.ravel(), panels, strict=False):
+    for axes, title, (_, matrix) in zip(grid_of_axes.ravel(), titles, panels, strict=False):
         image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100, interpolation="none")
-        top1 = one.top1(protocol)
-        axes.set_title(one.label + (f"\n{top1.mean:.1f} %" if top1 else ""), fontsize=8)
+        axes.set_title(title, fontsize=8)
         axes.grid(visible=False)
         if count <= _NAMED:
             axes.set_xticks(range(count), map(str, range(count)), fontsize=5)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from engine.config import BenchError
 from leaderboard.cells import Summary
 from leaderboard.experiments import Experiment
+from leaderboard.style import legend
 
 
 def draw(experiments: Sequence[Experiment]) -> Figure:
@@ -20,7 +21,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     points = [(one, knn, linear) for one in experiments if (knn := one.top1("knn")) and (linear := one.top1("linear"))]
     if not points:
         raise BenchError("no method is evaluated by both knn and linear")
-    figure = Figure((5.6, max(3.6, 0.25 * len(points))), layout="constrained")
+    figure = Figure((3.7, 3.8), layout="constrained")
     axes = figure.subplots()
     for one, knn, linear in points:
         axes.errorbar(
@@ -41,7 +42,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     low, high = max(0.0, low - 8), min(100.0, high + 8)
     axes.plot([low, high], [low, high], color="0.6", lw=0.8, ls=(0, (4, 3)), zorder=0)
     axes.set(xlim=(low, high), ylim=(low, high), xlabel="KNN top-1 (%)", ylabel="linear top-1 (%)", aspect="equal")
-    figure.legend(handles=[one.handle() for one, *_ in points], loc="outside right center")
+    legend(figure, [one.handle() for one, *_ in points], beside=True)
     return figure
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from leaderboard.skeletons import Points, Skeleton, draw_strip, strip_shape
-from leaderboard.style import plain
+from leaderboard.style import text_height, wrapped
 
 POSES = 8
 """Poses of a strip, spread evenly over the clip."""
@@ -27,13 +27,18 @@ def draw(average: Points, clip: Points, skeleton: Skeleton, name: str) -> Figure
     rows = {"average of all training clips": average[:, 0], f"one clip ({name})": clip_alone}
     width = max(strip_shape(one[frames])[0] for one in rows.values())
     heights = [strip_shape(one[frames], captions=one is clip_alone)[1] for one in rows.values()]
-    figure = Figure((_INCHES * width + 0.2, _INCHES * sum(heights) + 1.2), layout="constrained")
+    titles = [
+        wrapped(f"{title}: joints move {speed(poses):.1f} mm per frame", _INCHES * width, 9)
+        for title, poses in rows.items()
+    ]
+    high = _INCHES * sum(heights) + sum(text_height(title, 9) for title in titles)
+    figure = Figure((_INCHES * width + 0.2, high + 0.9), layout="constrained")
     panels = figure.subplots(2, 1, height_ratios=heights)
     spacing = width / len(frames)
-    for axes, (title, poses) in zip(panels, rows.items(), strict=True):
+    for axes, title, poses in zip(panels, titles, rows.values(), strict=True):
         last = poses is clip_alone
         draw_strip(axes, poses[frames], skeleton, spacing=spacing, times=[f"{t + 1}" for t in frames] if last else ())
-        axes.set_title(f"{plain(title)}: joints move {speed(poses):.1f} mm per frame")
+        axes.set_title(title)
     figure.supxlabel("frame", fontsize=8)
     return figure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from leaderboard.skeletons import Points, Skeleton, extent, flatten, pose_lines, side_by_side
-from leaderboard.style import plain
+from leaderboard.style import text_height, wrapped
 
 _SIDE = 1.15
 """Inches of a panel."""
 _DPI = 100
-_LETTERS = 18
-"""Of a title in a line."""
 _RATE = 12.5
 """Frames per second; a GIF counts in hundredths of a second."""
 _COLOURS = 32
@@ -85,14 +82,17 @@ def data(clips: Sequence[Moving], skeleton: Skeleton) -> dict[str, Any]:
 def _images(clips: Sequence[Moving | None], skeleton: Skeleton, title: str, columns: int) -> list[np.ndarray[Any, Any]]:
     """RGB images (H, W, 3), one per frame."""
     rows = -(-len(clips) // columns)
-    figure = Figure((_SIDE * columns + 0.1, (_SIDE + 0.2) * rows + 0.3), dpi=_DPI, layout="constrained")
+    width = _SIDE * columns + 0.1
+    heading, titles = wrapped(title, 0.97 * width, 8), [wrapped(clip.title, _SIDE, 7) if clip else "" for clip in clips]
+    high = _SIDE + 0.08 + max(text_height(one, 7) for one in titles)
+    figure = Figure((width, high * rows + 0.15 + text_height(heading, 8)), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(plain(title), x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=8, color="0.3")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     players = []
     for axes in grid:
         axes.set_axis_off()
-    for axes, clip in zip(grid, clips, strict=False):
+    for axes, clip, name in zip(grid, clips, titles, strict=False):
         if clip is None:
             continue
         flat = side_by_side(flatten(clip.poses[:, clip.poses.any(axis=(0, 2, 3))]))
@@ -100,7 +100,7 @@ def _images(clips: Sequence[Moving | None], skeleton: Skeleton, title: str, colu
         middle, half = (low + high) / 2, max(high - low, top - bottom, 0.1) / 2 + 0.05
         axes.set(xlim=(middle - half, middle + half), ylim=((bottom + top) / 2 - half, (bottom + top) / 2 + half))
         axes.set_aspect("equal")
-        axes.set_title(plain(textwrap.fill(clip.title, _LETTERS)), fontsize=7, loc="center")
+        axes.set_title(name, fontsize=7, loc="center")
         lines = axes.add_collection(LineCollection([], linewidths=1.6, capstyle="round"))
         players.append((axes, lines, flat))
     canvas.draw()  # type: ignore[no-untyped-call]

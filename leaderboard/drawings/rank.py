@@ -10,6 +10,7 @@ from engine.config import BenchError
 from engine.spectrum import effective_rank, singular_values
 from leaderboard.drawings.knn_linear import whisker
 from leaderboard.experiments import Experiment, measured
+from leaderboard.style import legend
 
 _WIDEST = 4096
 """Wider features (raw coordinates) are no encoder's and are left out."""
@@ -29,7 +30,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     if not spectra:
         raise BenchError("no features of encoders are stored (knn and linear leave some)")
     protocol, _ = measured(experiments)
-    figure = Figure((8.2, max(3.0, 0.36 * len(spectra))), layout="constrained")
+    figure = Figure((6.2, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     for one, values, width in spectra:
         name = f"{one.label}: {effective_rank(values):.1f} of {width}"
@@ -49,5 +50,5 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
             )
     left.set(yscale="log", xlabel="index", ylabel="singular value / largest")
     right.set(xlabel="effective rank (RankMe)", ylabel=f"{protocol} top-1 (%)")
-    figure.legend(loc="outside right center")
+    legend(figure, left.get_legend_handles_labels()[0], beside=True)
     return figure

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from leaderboard.experiments import Experiment
+from leaderboard.style import legend
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def draw(
         kinds: what was measured, by name.
         protocol: that was evaluated.
     """
-    figure = Figure((2.6 * len(kinds) + 0.4, 3.3), layout="constrained")
+    figure = Figure((2.6 * len(kinds) + 0.4, 2.9), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, (name, kind) in zip(panels, kinds.items(), strict=True):
         places = range(len(kind.strengths))
@@ -54,6 +55,5 @@ def draw(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _, s=strengths: f"{s[round(x)]:g}"))
         axes.set(title=kind.title, xlabel=kind.unit)
     panels[0].set(ylabel=f"{protocol} top-1 (%)", ylim=(0, None))
-    handles = [one.handle(line=True) for one, _ in measured]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    legend(figure, [one.handle(line=True) for one, _ in measured])
     return figure

@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 
 from engine.config import BenchError
 from leaderboard.experiments import Experiment
-from leaderboard.style import class_colours, grid, plain
+from leaderboard.style import class_colours, grid, legend, text_height, wrapped
 
 _SEED = 0
 _CLASSES = 20
@@ -22,6 +22,8 @@ _SHOWN = 10
 _CLIPS = 1000
 """Of more clips, so many spread evenly over the test part."""
 _PERPLEXITY = 30.0
+_NAME = 1.8
+"""Inches of a class's name."""
 _WIDTH = 50
 """Wider features are reduced by PCA first, as the authors do."""
 
@@ -54,7 +56,8 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         raise BenchError(f"{len(rows)} test clips are too few")
     colours = dict(zip(shown.tolist(), class_colours(len(shown)), strict=True))
     height, width = grid(len(panels))
-    figure = Figure((2.5 * max(width, 2), 2.6 * height + 0.5 + 0.16 * -(-len(shown) // 5)), layout="constrained")
+    title = max(text_height(one.label, 9) for one, _ in panels)
+    figure = Figure((2.5 * max(width, 2), (2.5 + title) * height + 0.3), layout="constrained")
     grid_of_axes = figure.subplots(height, width, squeeze=False).ravel()
     for axes in grid_of_axes:
         axes.set_axis_off()
@@ -63,12 +66,12 @@ def draw(experiments: Sequence[Experiment], classes: Sequence[str] = ()) -> Figu
         shades = np.array([colours[label] for label in labels[rows].tolist()])
         axes.scatter(*places.T, c=shades, s=7, linewidths=0)
         axes.set_title(one.label)
-    names = [plain(classes[c]) if c < len(classes) else f"class {c}" for c in shown]
+    names = [wrapped(classes[c], _NAME, 7) if c < len(classes) else f"class {c}" for c in shown]
     handles = [
         Line2D([], [], ls="", marker="o", ms=5, color=colours[c], label=name)
         for c, name in zip(shown.tolist(), names, strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(shown)), fontsize=7, columnspacing=1.0)
+    legend(figure, handles, fontsize=7, columnspacing=1.0)
     return figure
 
 
