@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,13 @@ from matplotlib.figure import Figure
 from engine.config import BenchError
 from leaderboard.cells import Cell
 from leaderboard.experiments import Experiment
+from leaderboard.style import legend
 
 
 def draw(experiments: Sequence[Experiment]) -> Figure:
-    """A line per method through its semi-supervised fractions and ``finetune`` as 100 %; whiskers: sd over draws of labels.
+    """A line per method through its semi-supervised fractions and ``finetune`` as 100 %.
+
+    Whiskers are the sd over draws of labels, at 100 %, where there is nothing to draw, over seeds; none where it is not known.
 
     Raises:
         BenchError: no method is evaluated with fewer than all labels.
@@ -23,7 +27,7 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     lines = [(one, points) for one, points in drawn if any(share < 100 for share, *_ in points)]
     if not lines:
         raise BenchError("no method is evaluated by semi (try --protocols semi:1,semi,finetune)")
-    figure = Figure((5.6, 3.4), layout="constrained")
+    figure = Figure((4.0, 3.4), layout="constrained")
     axes = figure.subplots()
     shares = sorted({share for _, points in lines for share, *_ in points})
     for i, (one, points) in enumerate(lines):
@@ -45,19 +49,19 @@ def draw(experiments: Sequence[Experiment]) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="labels seen (%)", ylabel="top-1 (%)")
-    figure.legend(handles=[one.handle(line=True) for one, _ in lines], loc="outside right center")
+    axes.set(xlabel="labels seen (%)\nwhiskers: sd over draws, at 100 % over seeds", ylabel="top-1 (%)")
+    legend(figure, [one.handle(line=True) for one, _ in lines], beside=True)
     return figure
 
 
 def fractions(one: Experiment) -> list[tuple[float, float, float]]:
-    """Share of labels in percent, top-1, and its sd over draws (over seeds for all labels), by share."""
+    """Share of labels in percent, top-1, and its sd over draws (of all labels over seeds), by share; nan for one of them."""
     found: dict[float, tuple[float, float, float]] = {}
     for cell in one.cells.values():
         if cell.done and (share := _share(cell)) and "top1" in cell.metrics:
-            draws = cell.metrics.get("top1_draws_sd")
-            sd = draws.mean if draws else cell.metrics["top1"].sd or 0.0
-            found.setdefault(share, (share, cell.metrics["top1"].mean, sd))
+            draws, top1 = cell.metrics.get("top1_draws_sd"), cell.metrics["top1"]
+            sd = top1.sd if share == 100 else draws.mean if draws else None
+            found.setdefault(share, (share, top1.mean, math.nan if sd is None else sd))
     return [found[share] for share in sorted(found)]
 
 
