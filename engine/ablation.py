@@ -91,11 +91,13 @@ def find(asked: Sequence[str]) -> list[Ablation]:
             commas, or ``all``; or a grid ``METHOD.KEY=VALUE,VALUE``. Several grids are one table of their product.
 
     Raises:
-        BenchError: no such method, table or setting, or grids of methods that do not build on each other.
+        BenchError: nothing asked for, no such method, table or setting, or grids of methods that do not build on each other.
     """
     grids = [text for text in asked if "=" in text]
-    words = [word.strip() for text in asked if text not in grids for word in text.split(",")]
-    found = list(chain.from_iterable(map(_named, filter(None, words))))
+    words = [word.strip() for text in asked if text not in grids for word in text.split(",") if word.strip()]
+    if not (words or grids):
+        raise BenchError("--ablate: name a table, a method or a grid (--ablate list shows all tables).")
+    found = list(chain.from_iterable(map(_named, words)))
     return list({table.name: table for table in [*found, *([_grid(grids)] if grids else [])]}.values())
 
 

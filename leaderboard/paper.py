@@ -79,13 +79,18 @@ def choose(
         The table, and what was asked for by the name in records.
 
     Raises:
-        BenchError: see :func:`on`.
+        BenchError: what is read under another name is not a file; and see :func:`on`.
     """
     asked: dict[str, str] = {}
     places: list[str] = []
     for text in datasets:
         one, equals, data = text.partition("=")
         if equals and any(one == column.place for column in table.columns):
+            if ":" not in data:
+                raise BenchError(
+                    f"--datasets {text}: {data} are other data than {one}. Give a file of {one} (form:FILE.npz), "
+                    f"or {data} alone, which then stands in."
+                )
             asked[known := named(data)] = data
             columns = (replace(c, known_as=known) if c.place == one else c for c in table.columns)
             table, one = replace(table, columns=tuple(columns)), known
@@ -265,13 +270,17 @@ class Filled:
 
 @dataclass(frozen=True)
 class FilledTable:
-    """A table with what is known, line by line; reference rows come first and only where something was measured."""
+    """A table with what is known, line by line; reference rows come first and only where something was measured.
+
+    ``changes`` are the settings by ``--set`` that the measured numbers were made with, in words.
+    """
 
     table: PaperTable
     references: tuple[tuple[Filled, ...], ...]
     rows: tuple[tuple[Filled, ...], ...]
     recipe: str
     budget: str
+    changes: str = ""
 
 
 def fill(
@@ -282,6 +291,7 @@ def fill(
     recipe: str,
     budget: str = "",
     keys: Mapping[Row, Collection[str]] | None = None,
+    changes: str = "",
 ) -> FilledTable:
     """Look up every cell of a table.
 
@@ -293,6 +303,7 @@ def fill(
         recipe: of measured numbers.
         budget: of measured numbers; "": ``full`` if any of this table is, else ``quick``.
         keys: of the runs that are meant by a row, with all seeds of them; ``None``: those without changes by ``--set``.
+        changes: by ``--set`` of those runs, in words.
     """
     places = {column.place for column in table.columns}
     known = [
@@ -322,7 +333,7 @@ def fill(
         for line in found
     ]
     kept = tuple(line for line in lines[: len(first)] if any(one.summary for one in line))
-    return FilledTable(table, kept, tuple(lines[len(first) :]), recipe, budget)
+    return FilledTable(table, kept, tuple(lines[len(first) :]), recipe, budget, changes)
 
 
 def _filled(spot: Spot, found: Sequence[Cell], numbers: Sequence[Number], suite: Suite) -> Filled:

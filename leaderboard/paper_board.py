@@ -104,7 +104,9 @@ def write(filled: FilledTable, folder: Path) -> tuple[Table, tuple[Path, ...]]:
 
 
 def _title(filled: FilledTable) -> str:
-    title = f"{filled.table.title} · measured: recipe {filled.recipe}, budget {filled.budget}"
+    measured = ", ".join(filter(None, (f"recipe {filled.recipe}", f"budget {filled.budget}", filled.changes)))
+    read = dict.fromkeys(f"{c.dataset}/{c.split} read from {c.known_as}" for c in filled.table.columns if c.known_as)
+    title = one_line(" · ".join([filled.table.title, f"measured: {measured}", *read]))
     stand_ins = dict.fromkeys(c.place for c in filled.table.columns if c.substitute)
     return f"{title} · on {', '.join(stand_ins)}, NOT THE PAPER'S DATA" if stand_ins else title
 

@@ -27,6 +27,8 @@ def test_a_table_on_other_data_is_planned_run_and_rendered(cli, tmp_path) -> Non
     assert not (tmp_path / "results").exists()
     output = " ".join(cli(*command).output.split())
     assert "on tiny/subject, NOT THE PAPER'S DATA" in output
+    assert "budget quick, encoder=" in output
+    assert "aimclr.train.epochs=1 linear.epochs=2" in output
     frame = pd.read_csv(tmp_path / "results" / "tables" / "aimclr.released.csv")
     rows = frame[frame.method == "aimclr"]
     assert rows.stream.tolist() == ["joint", "motion", "bone", "joint+bone+motion"]
@@ -43,6 +45,13 @@ def test_without_the_data_a_table_says_so(cli, tmp_path) -> None:
     assert "Nothing of this table can be run here" in result.output
     assert (tmp_path / "results" / "tables" / "actclr.t1.tex").is_file()
     assert "86.7" in cli("table", "actclr.t1", "--render").output
+
+
+def test_a_plan_of_what_cannot_be_run_writes_nothing(cli, tmp_path) -> None:
+    output = " ".join(cli("table", "actclr.t1", "--plan", code=1).output.split())
+    assert "Nothing to plan: ntu60 is not prepared in data/" in output
+    assert "--render runs nothing" in cli("table", "actclr.t1", "--render", "--plan", code=2).output
+    assert not (tmp_path / "results").exists()
 
 
 TINY_ROWS = ("--protocols", "knn,linear", *TINY[:4], *TINY[6:])
@@ -80,6 +89,7 @@ def test_ablations_are_listed_and_described(cli) -> None:
             r"Error: --ablate names its method itself: leave out --methods",
         ),
         (("--ablate", "actclr.t11"), r"Error: Unknown ablation of actclr 't11'"),
+        (("--ablate", ","), r"Error: --ablate: name a table, a method or a grid"),
         (("--ablate", "hiclr.mask.rato=0.1", "--plan"), r"Error: Unknown setting 'hiclr\.mask\.rato'\. Did you mean"),
     ],
 )
@@ -135,7 +145,12 @@ def test_rows_of_an_ablation_are_the_runs_of_that_ablation(cli) -> None:
     ("arguments", "message"),
     [
         (("actclr.t77",), r"Error: Unknown table 'actclr\.t77'\. Did you mean 'actclr\.t\d'"),
+        (("actclr.t7",), r"Error: actclr\.t7 is a table of one method's variants: run_bench\.py --ablate actclr\.t7"),
         (("actclr.t1", "--datasets", "nowhere"), r"Error: Unknown dataset 'nowhere'"),
+        (
+            ("actclr.t1", "--datasets", "ntu60/xsub=synthetic"),
+            r"Error: --datasets ntu60/xsub=synthetic: synthetic are other data than ntu60/xsub\. Give a file",
+        ),
         (
             ("actclr.t5", "--datasets", "synthetic"),
             r"Error: --datasets synthetic/xsub: actclr\.t5 needs SOURCE->TARGET",

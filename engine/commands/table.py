@@ -34,8 +34,12 @@ def table(ctx: click.Context, /, name: str, **options: Any) -> None:
 
     Runs what is missing of it, then writes RESULTS/tables/NAME.md, .csv, .tex and .html.
     """
+    from engine.ablation import declared
     from leaderboard import paper
+    from leaderboard.paper_tables import TABLES
 
+    if name not in TABLES and name in declared():
+        raise BenchError(f"{name} is a table of one method's variants: run_bench.py --ablate {name}.")
     ctx.exit(_table_list(**options) if name == "list" else _table(paper.find(name), **options))
 
 
@@ -55,13 +59,17 @@ def _table(table: PaperTable, *, only_render: bool, **options: Any) -> int:
         return made
 
     def show(console: Console) -> None:
-        filled = paper.fill(found, _cells(options), load(), suite, options["recipe"], options["budget"] or "", keys)
+        wanted = options["recipe"], options["budget"] or "", keys, "" if only_render else " ".join(options["sets"])
+        filled = paper.fill(found, _cells(options), load(), suite, *wanted)
         board, paths = paper_board.write(filled, options["results"] / "tables")
         console.print(render.terminal([board], paper_board.LEGEND))
         console.print(f"Written: {paths[0].with_suffix('')}.{{{','.join(p.suffix[1:] for p in paths)}}}", style="dim")
 
     if plan and not only_render:
         return carry_out(make, show, width=WIDTH, **options)
+    if options["only_plan"]:
+        complain(f"Nothing to plan: {'--render runs nothing' if only_render else paper.obstacle(found, suite)}.", "red")
+        return 2 if only_render else 1
     show(Console(width=WIDTH))
     if not only_render:
         complain("Nothing of this table can be run here; the letters say why.", "red")

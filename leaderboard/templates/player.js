@@ -45,7 +45,10 @@ function play(data, stage, group = data.clips[0].group) {
     const points = clip.frames.flat(2).filter(point => point.some(Boolean));
     const extent = axis => [Math.min(...points.map(p => p[axis])), Math.max(...points.map(p => p[axis]))];
     const [bottom, top] = extent(1), radius = Math.max(...points.map(([x, , z]) => Math.hypot(x, z)), 0.1);
-    clip.scale = Math.min(width / (2 * radius + 0.2), width * 1.1 / (top - bottom + 0.2));
+    const persons = clip.frames[0].map((_, person) => clip.frames.some(bodies => bodies[person].some(point => point.some(Boolean))));
+    clip.slots = persons.map((_, person) => persons.slice(0, person).filter(Boolean).length - (persons.filter(Boolean).length - 1) / 2);
+    clip.apart = 2 * radius; // every body is centred at the origin
+    clip.scale = Math.min(width / (persons.filter(Boolean).length * clip.apart + 0.2), width * 1.1 / (top - bottom + 0.2));
     clip.middle = (top + bottom) / 2;
     clip.canvas = canvasOf(width, width * 1.1, { tabindex: 0, role: "img", "aria-label": `Skeleton: ${clip.name}. Left and right turn it, space plays and stops` });
   }
@@ -53,13 +56,14 @@ function play(data, stage, group = data.clips[0].group) {
   function draw() {
     const inks = Object.fromEntries(["ink", "soft", "line", "accent", "warm"].map(name => [name, colour(name)]));
     const [sin, cos] = [Math.sin(angle * Math.PI / 180), Math.cos(angle * Math.PI / 180)];
-    for (const { canvas, frames, weights, scale, middle } of clips) {
+    for (const { canvas, frames, weights, scale, middle, slots, apart } of clips) {
       const context = canvas.getContext("2d"), at = Math.min(frame, frames.length - 1);
       context.clearRect(0, 0, width, width * 1.1);
       context.lineCap = "round";
-      const place = ([x, y, z]) => [width / 2 + (z * sin - x * cos) * scale, width * 0.55 - (y - middle) * scale];
-      for (const body of frames[at]) {
+      for (const [person, body] of frames[at].entries()) {
         if (!body.some(point => point.some(Boolean))) continue;
+        const place = ([x, y, z]) =>
+          [width / 2 + (slots[person] * apart + z * sin - x * cos) * scale, width * 0.55 - (y - middle) * scale];
         const marks = weights?.[at] ?? [];
         for (const [a, b] of data.bones) {
           const mark = Math.min(marks[a] ?? 0, marks[b] ?? 0);

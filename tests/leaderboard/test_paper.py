@@ -298,6 +298,7 @@ def test_the_papers_data_may_be_read_under_another_name(fake, numbers) -> None:
     assert asked == {"form:NTU60_CS/xsub": "form:NTU60_CS.npz"}
     board = paper_board.board(fill(table, aggregate(collect(fake.folder)), numbers, SUITE, "paper"))
     assert board.columns == ("NTU-60 xsub reported", "NTU-60 xsub measured")
+    assert board.title.endswith("ntu60/xsub read from form:NTU60_CS/xsub")
     (row,) = (row for row in board.rows if row.name == "ActCLR joint")
     assert [(entry.text, entry.detail) for entry in row.entries] == [("80.9", ""), ("80.0", "-0.9, n=1")]
     (request,) = requests(table, SUITE, asked)
