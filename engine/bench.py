@@ -57,9 +57,13 @@ class Bench:
         """The weights that a pre-training left, on the device.
 
         Raises:
-            BenchError: the file is damaged.
+            BenchError: the file is not there, as in records that were kept without weights, or damaged.
         """
         path = self.store.result(stage)
+        if not path.exists():
+            raise BenchError(
+                f"{path} is not there: the record was kept without weights. To train again, delete {path.parent}."
+            )
         try:
             return safetensors.torch.load_file(path, device=str(self.device))
         except (OSError, safetensors.SafetensorError) as error:

@@ -55,6 +55,14 @@ def test_one_point_of_robustness_against_a_slow_twin(ran) -> None:
     assert probes.robustness(stage, bench)["noise"][-1] == pytest.approx(100 * right / len(queries))
 
 
+def test_weights_that_were_not_kept_are_not_called_damaged(ran) -> None:
+    bench, stages = ran
+    stage = stages["pretrain", "tinyclr", ""]
+    bench.store.result(stage).unlink()
+    with pytest.raises(BenchError, match=r"is not there: the record was kept without weights\. To train again, delete"):
+        bench.method(stage)
+
+
 def test_robustness_refuses_what_does_not_read_features(ran) -> None:
     bench, stages = ran
     with pytest.raises(BenchError, match="does not work on features"):
