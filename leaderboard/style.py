@@ -29,8 +29,6 @@ _KNOWN = ("aimclr", "actclr", "hiclr", "igm", "skeletonclr", "mamp")
 """Methods with a colour of their own, the same in every results folder; others take the next free ones."""
 _CATEGORIES, _SAFE = 20, 10
 """Colours of the palette of classes, and of that which the colour-blind can tell apart, too; longer ones repeat themselves."""
-
-
 _FORMATS = ("svg", "png")
 _BREAK = re.compile(r"(?<=[\[,_/ ])|(?<=\.)(?!\d)")
 """Where a long name is broken: after these signs, but not within a number."""

@@ -1,4 +1,4 @@
-"""Names of any length: everything that a drawing writes lies inside of its picture, and no name lies on another."""
+"""Names of any length: everything that a drawing writes lies inside of its picture."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SKELETON = Skeleton(NTU25.bones, NTU25.sides)
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every method on every encoder, two seeds of some, under all protocols and with all that runs leave."""
+    """Every method on every encoder with all that runs leave, and by KNN on other data, too."""
     fake = FakeResults(tmp_path_factory.mktemp("long"), samples=40)
     rng = np.random.default_rng(0)
     for method, encoder in product(METHODS, ENCODERS):
@@ -99,7 +99,7 @@ def _config(found: list[Experiment]) -> list[Experiment]:
     for one in found:
         for cell in one.cells.values():
             for run in cell.done:
-                run.stage.identity["config"] = {"percent": 1.0, "stratified": True, "frozen": False}  # type: ignore[index]
+                run.stage.identity["config"] = {"percent": 1.0, "stratified": True, "frozen": False}
     return found
 
 
