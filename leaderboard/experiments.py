@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from engine.records import Record
 from leaderboard.cells import Bench, Cell, Summary
 from leaderboard.collect import Run
 from leaderboard.features import stored
-from leaderboard.style import RGB, method_colours, plain
+from leaderboard.style import RGB, method_colours, wrapped
 from leaderboard.tables import is_reference, method_order, method_title
 
 MAIN = ("linear", "knn")
@@ -59,7 +58,7 @@ class Experiment:
     @property
     def label(self) -> str:
         """Its title in lines that fit beside a figure."""
-        return plain(textwrap.fill(self.title, 26))
+        return wrapped(self.title, 1.75, 8)
 
     @property
     def marker(self) -> str:
@@ -84,11 +83,6 @@ class Experiment:
         """Its accuracy under the first of these protocols that is done."""
         cell = self.cell(*protocols)
         return cell.metrics.get("top1") if cell else None
-
-    def record(self, protocol: str) -> Record | None:
-        """The record of the first seed under a protocol."""
-        cell = self.cell(protocol)
-        return self._read(cell.done[0].stage.folder) if cell else None
 
     @cached_property
     def pretrainings(self) -> list[Record]:

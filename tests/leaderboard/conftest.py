@@ -130,7 +130,9 @@ class FakeResults:
             labels=labels,
             identity=stage["identity"],
             parents=tuple(stage["parents"]),
-            metrics={"top1": 100 * float(right.mean()), "ci_low": 1.0, "ci_high": 99.0} | metrics,
+            metrics={"top1": 100 * float(right.mean())}
+            | ({} if scores else {"ci_low": 1.0, "ci_high": 99.0})
+            | metrics,
             facts={"feature_dim": 256, "params": 821_380, "pretrain_epochs": 30} | facts,
         )
         self._write(folder / "record.json", record.model_dump(mode="json"))

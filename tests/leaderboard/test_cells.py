@@ -54,6 +54,12 @@ def test_interval_of_one_seed_is_a_slow_bootstrap_over_samples(fake) -> None:
     assert (row.ci_low, row.ci_high) == pytest.approx((low, high), abs=1.1)  # a sample is half a point
 
 
+def test_the_interval_of_one_seed_is_that_of_its_record_where_it_holds_one(fake) -> None:
+    fake.evaluate(accuracy=0.7, metrics={"ci_low": 63.0, "ci_high": 77.5})
+    row = long(fake.folder).iloc[0]
+    assert (row.ci_low, row.ci_high) == (63.0, 77.5)
+
+
 def test_interval_of_several_seeds_is_over_seeds_and_samples(fake) -> None:
     rng = np.random.default_rng(0)
     right = [rng.random(200) < share for share in (0.7, 0.75, 0.65)]
