@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from leaderboard import style
 from leaderboard.cells import Summary
@@ -128,9 +129,10 @@ def _bars(axes: Axes, numbers: Sequence[_Bar], width: float, colour: tuple[float
         above = [max(high - mean, 0) for _, mean, _, high in known]
         places, tops = [x for x, *_ in known], [mean for _, mean, *_ in known]
         axes.errorbar(places, tops, [below, above], color="0.2", capsize=2, lw=1, fmt="none")
+    halo = [withStroke(linewidth=2, foreground="white")]  # a dashed level may lie behind a number
     for x, one in summaries:
         top = one.mean if one.low is None or one.high is None else max(one.mean, one.high)
-        axes.text(x, top + 1, f"{one.mean:.1f}", ha="center", va="bottom", fontsize=7)
+        axes.text(x, top + 1, f"{one.mean:.1f}", ha="center", va="bottom", fontsize=7, path_effects=halo)
 
 
 def _shortened(board: Table) -> Table:
