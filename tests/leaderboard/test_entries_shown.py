@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.config import BenchError, digest
 from leaderboard import entries
 from leaderboard.build import write as write_leaderboard
 from leaderboard.cells import Cell
-from leaderboard.entries import load, parse, receipt, submitted
+from leaderboard.entries import LARGEST, load, parse, receipt, submitted
 from tests.leaderboard.conftest import FakeResults
 from tests.test_entries import rekeyed, write
 
@@ -137,6 +139,37 @@ def test_the_page_says_within_how_many_points_an_entry_was_confirmed(fake, file:
         assert own["repetition"] == noted | {"tolerance": tolerance}
     script = (fake.folder / "page" / "record.js").read_text()
     assert "confirmed within ${tolerance} points" in script
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b" " * (LARGEST + 1), "larger than 4 MiB"),
+        (b"[" * 100_000, "nested too deeply|is no entry"),
+        (b"\xff\xfe", "is no entry"),
+        (b"[]", "the file is"),
+        (b'{"format": 2}', "format is 2, this suite knows 1"),
+        (b'{"by": "a", "by": "b"}', "'by' stands twice"),
+        (b'{"by": NaN}', "NaN is no number"),
+        (b'{"by": "' + b"a" * 3000 + b'"}', "a text of 3,000 characters"),
+        (b'{"n": 1' + b"0" * 5000 + b"}", "is no entry"),
+        (b'{"n": 1' + b"0" * 400 + b"}", "is no entry: 10000000000000000000 is too large"),
+        (b'{"n": -1e999}', "is no entry: -1e999 is too large"),
+    ],
+)
+def test_hostile_files_are_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "e.json").write_bytes(text)
+    with pytest.raises(BenchError, match=message):
+        parse(tmp_path / "e.json")
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise.json"
+    path.write_bytes(text)
+    with pytest.raises(BenchError):
+        parse(path)
 
 
 def test_nesting_is_refused_however_deep(tmp_path: Path) -> None:
