@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from engine.config import BenchError, canonical, digest
 from engine.records import SCHEMA, Record
-from leaderboard.cells import Cell, Facts, aggregate, frame
+from leaderboard.cells import Cell, aggregate, frame
 from leaderboard.collect import Repetition, Stage, Submission, evaluations
-from leaderboard.tables import MEASURES, base_name, tables
+from leaderboard.entry_checks import EVALUATIONS, check_numbers, first_mistake, same
+from leaderboard.tables import tables
 
 FOLDER = Path(__file__).with_name("entries")
 """Where entries are kept unless another folder is named."""
@@ -25,11 +26,7 @@ LARGEST = 4 * 2**20
 """Bytes of an entry."""
 _STRINGS = 2000
 """Characters of a text."""
-_EXACT = 1e-6
-"""Points by which numbers that say the same may differ, for rounding."""
-_LARGEST_METRIC = 1e6
-_KINDS = ("pretrain", "features", "evaluate", "fuse")
-_EVALUATIONS = _KINDS[2:]
+_KINDS = ("pretrain", "features", *EVALUATIONS)
 _REPETITION = TypeAdapter(Repetition)
 APART = "submitted-"
 """Begins the names of others' records on the page: those of a key that was run here too are kept."""
@@ -153,14 +150,7 @@ def _read(content: bytes, name: str) -> Entry:
     try:
         return Entry.model_validate_json(content, strict=True)
     except ValidationError as error:
-        raise BenchError(f"{name}: {_first(error)}") from None
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong: where, what stands there, and what was expected."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the file"
-    return f"{where} is {str(first['input'])[:80]!r}. {first['msg']}."
+        raise BenchError(f"{name}: {first_mistake(error)}") from None
 
 
 def _check(entry: Entry) -> None:
@@ -173,23 +163,23 @@ def _check(entry: Entry) -> None:
     for part in entry.parts:
         record = part.record
         where = f"{record.kind} {record.key}"
-        _same(f"{where}: schema version", record.schema_version, SCHEMA)
-        _same(f"{where}: key", record.key, digest(record.identity))
-        _same(f"{where}: kind", record.kind, record.identity.get("kind"))
+        same(f"{where}: schema version", record.schema_version, SCHEMA)
+        same(f"{where}: key", record.key, digest(record.identity))
+        same(f"{where}: kind", record.kind, record.identity.get("kind"))
         if record.kind not in _KINDS:
             raise BenchError(f"{where}: kind is {record.kind!r}, expected one of {', '.join(_KINDS)}.")
-        _same(f"{where}: parents", list(record.parents), record.identity.get("parents"))
+        same(f"{where}: parents", list(record.parents), record.identity.get("parents"))
         if record.key in seen:
             raise BenchError(f"{where} stands there twice.")
         if missing := [parent for parent in record.parents if parent not in seen]:
             raise BenchError(f"{where}: its parent {missing[0]} does not stand before it.")
         seen.add(record.key)
-        _check_numbers(record, where)
+        check_numbers(record, where)
     records, needed = entry.records, list(entry.evaluations)
     if len(set(needed)) != len(needed):
         raise BenchError("evaluations: a key stands there twice.")
     for key in entry.evaluations:
-        if key not in records or records[key].kind not in _EVALUATIONS:
+        if key not in records or records[key].kind not in EVALUATIONS:
             raise BenchError(f"evaluations: {key} is no evaluation among the parts.")
     reached = set(needed)
     for key in needed:
@@ -197,57 +187,6 @@ def _check(entry: Entry) -> None:
         reached.update(records[key].parents)
     if spare := sorted(seen - reached):
         raise BenchError(f"{spare[0]} belongs to no evaluation of the entry.")
-
-
-def _check_numbers(record: Record, where: str) -> None:
-    """Numbers of a record that follow from each other."""
-    for name, value in record.metrics.items():
-        if not abs(value) <= _LARGEST_METRIC:
-            raise BenchError(f"{where}: {name} is {value}, expected a number of at most {_LARGEST_METRIC:,.0f}.")
-    if record.kind not in _EVALUATIONS:
-        return
-    if type(version := record.identity.get("version")) is not int:
-        raise BenchError(f"{where}: version in the identity is {version!r}, expected a whole number.")
-    try:
-        facts = Facts.model_validate(record.facts)
-    except ValidationError as error:
-        raise BenchError(f"{where}: facts.{_first(error)}") from None
-    if base_name(record.labels.protocol) == "segmentation" or facts.headline in MEASURES:
-        wanted = ["background", "test_recordings"]
-        wanted += ["stride", "pooling", "subsample"] if "window" in record.facts else []
-        if missing := [name for name in wanted if name not in record.facts]:
-            raise BenchError(f"{where}: facts lack {', '.join(missing)}, which tables of segmentation state.")
-    headline = record.metrics.get(facts.headline)
-    if headline is None or not 0 <= headline <= 100:
-        raise BenchError(f"{where}: its headline metric is {headline}, expected percent, 0 to 100.")
-    if "top1" in record.metrics and facts.confusion:
-        _close(f"{where}: top1", record.metrics["top1"], _accuracy(facts.confusion, where))
-        if facts.test_clips is not None:
-            runs = len(facts.conditions) or facts.draws
-            scored = sum(map(sum, facts.confusion))
-            _same(f"{where}: number of clips in the confusion matrix", scored, facts.test_clips * runs)
-    if "mean_class" in record.metrics and facts.recall:
-        _close(f"{where}: mean_class", record.metrics["mean_class"], sum(facts.recall) / len(facts.recall))
-    low, high = record.metrics.get("ci_low", 0.0), record.metrics.get("ci_high", 100.0)
-    if not low - _EXACT <= headline <= high + _EXACT:
-        raise BenchError(f"{where}: its headline metric {headline} lies outside of its interval {low} to {high}.")
-
-
-def _accuracy(confusion: list[list[int]], where: str) -> float:
-    scored = sum(map(sum, confusion))
-    if not scored or any(len(row) != len(confusion) for row in confusion):
-        raise BenchError(f"{where}: confusion should be a square of counts.")
-    return 100.0 * sum(row[i] for i, row in enumerate(confusion)) / scored
-
-
-def _close(what: str, found: float, wanted: float) -> None:
-    if abs(found - wanted) > _EXACT:
-        raise BenchError(f"{what} is {found}, expected {wanted} by the other numbers of the record.")
-
-
-def _same(what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise BenchError(f"{what} is {found!r}, expected {wanted!r}.")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -354,7 +293,7 @@ def submitted(entries: Mapping[Path, Entry], results: Path) -> Submitted:
             if is_verified(results, entry) == (origin == "verified"):
                 new = set(entry.evaluations) - shown
                 shown |= new
-                wanted = [one for one in entry.parts if one.record.kind not in _EVALUATIONS or one.record.key in new]
+                wanted = [one for one in entry.parts if one.record.kind not in EVALUATIONS or one.record.key in new]
                 noted = repetition(results, entry)
                 about = path.name, entry.by, entry.note, entry.checksum, origin == "verified", noted
                 stages |= {one.record.key: _stage(path, one, Submission(*about, one.provenance)) for one in wanted}
@@ -393,6 +332,6 @@ def make(parts: Iterable[Part], keys: Iterable[str], by: str, note: str) -> Entr
         entry = Entry(by=by, note=note, evaluations=tuple(keys), parts=tuple(parts)).signed()
     except ValidationError as error:
         option = "--" if error.errors()[0]["loc"][0] in ("by", "note") else "An entry takes fewer at once: "
-        raise BenchError(f"{option}{_first(error)}") from None
+        raise BenchError(f"{option}{first_mistake(error)}") from None
     _check(entry)
     return entry

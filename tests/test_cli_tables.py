@@ -161,3 +161,7 @@ def test_rows_of_an_ablation_are_the_runs_of_that_ablation(cli) -> None:
 )
 def test_mistakes_are_named(cli, arguments, message) -> None:
     assert re.search(message, cli("table", *arguments, code=2).output)
+
+
+def test_a_suite_of_which_nothing_is_known_lacks_everything() -> None:
+    assert paper.requests(TABLES["actclr.t1"], paper.NOTHING, {}) == []

@@ -49,6 +49,8 @@ def last(content: dict[str, Any]) -> dict[str, Any]:
         ({"confusion": [[10**400]]}, "is no entry: 10000000000000000000 is too large"),
         ({"confusion": [[-1]]}, "facts.confusion.0.0 is '-1'. Input should be greater than or equal to 0"),
         ({"confusion": [[1, 1], [1]]}, "confusion should be a square of counts"),
+        ({"confusion": []}, "facts lack confusion or recall, which say what the accuracy is made of"),
+        ({"recall": []}, "facts lack confusion or recall, which say what the accuracy is made of"),
         ({"headline": "miou"}, "facts lack background, test_recordings, which tables of segmentation state"),
         (
             {"headline": "miou", "background": 5.0, "test_recordings": 2, "window": 9, "stride": 3},
@@ -60,6 +62,21 @@ def test_facts_that_the_leaderboard_reads_are_checked(file: Path, tmp_path: Path
     content = json.loads(file.read_bytes())
     last(content)["facts"] |= facts
     last(content)["metrics"]["miou"] = 50.0
+    with pytest.raises(BenchError, match=re.escape(message)):
+        parse(write(tmp_path / "e.json", content, sign=True))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"top5": 120.0}, "top5 is 120.0, expected percent, 0 to 100"),
+        ({"ece": -5.0}, "ece is -5.0, expected percent, 0 to 100"),
+        ({"top5": 80.0}, "top5 is 80.0, less than top1, 90.0"),
+    ],
+)
+def test_metrics_are_possible(file: Path, tmp_path: Path, metrics: dict[str, float], message: str) -> None:
+    content = json.loads(file.read_bytes())
+    last(content)["metrics"] |= metrics
     with pytest.raises(BenchError, match=re.escape(message)):
         parse(write(tmp_path / "e.json", content, sign=True))
 

@@ -40,7 +40,7 @@ LONG = 'hiclr[branches=[["BA"],["BA","NA"]],hierarchy.weights=[1.0],view.noise_s
 OTHER = "my_own_method_with_a_name_without_any_bracket_that_goes_on_and_on_until_here_000"
 METHODS = ("aimclr", LONG, OTHER, "random")
 ENCODERS = ("stgcn", "bigru", "dsta", "ctrgcn[channels=[64,128,256],adaptive=false]", "skeleton_transformer")
-PLACE = {"dataset": "npz:/mnt/data/of_somebody/with/long_paths/and more/clips-of-patients.npz", "split": "subject=1-5"}
+PLACE = {"dataset": "npz:data/of_somebody/with/very/long_paths/and more/clips-of-patients.npz", "split": "subject=1-5"}
 CLASSES = tuple(
     f"{word} something up from the $floor with_both/hands, and put it down again, slowly" for word in "abcd"
 )

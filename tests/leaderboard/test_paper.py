@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from engine.config import BenchError
-from leaderboard import paper, paper_board, render
+from leaderboard import paper_board, render
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
 from leaderboard.paper import FilledTable, Suite, choose, fill, find, obstacle, on, references, requests, rows_of
@@ -394,7 +394,3 @@ def test_the_overview_counts(fake, numbers) -> None:
     with console.capture() as capture:
         console.print(paper_board.overview([(filled(fake, numbers, "actclr.t1"), "12")]))
     assert re.search(r"actclr\.t1 +ActCLR Table 1: linear evaluation by stream +32 +32 +1 +12", capture.get())
-
-
-def test_a_suite_of_which_nothing_is_known_lacks_everything() -> None:
-    assert requests(find("actclr.t1"), paper.NOTHING, {}) == []

@@ -1,0 +1,97 @@
+"""Whether the numbers that an entry claims can be numbers of a run: in range, complete, and made of what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.config import BenchError
+from engine.records import Record
+from leaderboard.cells import HEADLINE, Facts
+from leaderboard.tables import MEASURES, base_name
+
+EVALUATIONS = ("evaluate", "fuse")
+"""Kinds of stages whose numbers are shown."""
+_EXACT = 1e-6
+"""Points by which numbers that say the same may differ, for rounding."""
+_LARGEST_METRIC = 1e6
+_PERCENT = {"top1", "top5", "mean_class", "ece", "best_on_test", "ci_low", "ci_high", *MEASURES}
+
+
+def check_numbers(record: Record, where: str) -> None:
+    """Check numbers of a record that follow from each other.
+
+    Args:
+        record: of any stage.
+        where: what messages call it.
+
+    Raises:
+        BenchError: one is missing, out of range or contradicts another.
+    """
+    for name, value in record.metrics.items():
+        if not abs(value) <= _LARGEST_METRIC:
+            raise BenchError(f"{where}: {name} is {value}, expected a number of at most {_LARGEST_METRIC:,.0f}.")
+    if record.kind not in EVALUATIONS:
+        return
+    if type(version := record.identity.get("version")) is not int:
+        raise BenchError(f"{where}: version in the identity is {version!r}, expected a whole number.")
+    try:
+        facts = Facts.model_validate(record.facts)
+    except ValidationError as error:
+        raise BenchError(f"{where}: facts.{first_mistake(error)}") from None
+    if base_name(record.labels.protocol) == "segmentation" or facts.headline in MEASURES:
+        wanted = ["background", "test_recordings"]
+        wanted += ["stride", "pooling", "subsample"] if "window" in record.facts else []
+        if missing := [name for name in wanted if name not in record.facts]:
+            raise BenchError(f"{where}: facts lack {', '.join(missing)}, which tables of segmentation state.")
+    headline = record.metrics.get(facts.headline)
+    if headline is None or not 0 <= headline <= 100:
+        raise BenchError(f"{where}: its headline metric is {headline}, expected percent, 0 to 100.")
+    for name in _PERCENT & set(record.metrics):
+        if not 0 <= (value := record.metrics[name]) <= 100:
+            raise BenchError(f"{where}: {name} is {value}, expected percent, 0 to 100.")
+    if record.metrics.get("top5", 100.0) < record.metrics.get("top1", 0.0) - _EXACT:
+        raise BenchError(f"{where}: top5 is {record.metrics['top5']}, less than top1, {record.metrics['top1']}.")
+    if facts.headline == HEADLINE and not (facts.confusion and facts.recall):
+        raise BenchError(f"{where}: facts lack confusion or recall, which say what the accuracy is made of.")
+    if "top1" in record.metrics and facts.confusion:
+        _close(f"{where}: top1", record.metrics["top1"], _accuracy(facts.confusion, where))
+        if facts.test_clips is not None:
+            runs = len(facts.conditions) or facts.draws
+            scored = sum(map(sum, facts.confusion))
+            same(f"{where}: number of clips in the confusion matrix", scored, facts.test_clips * runs)
+    if "mean_class" in record.metrics and facts.recall:
+        _close(f"{where}: mean_class", record.metrics["mean_class"], sum(facts.recall) / len(facts.recall))
+    low, high = record.metrics.get("ci_low", 0.0), record.metrics.get("ci_high", 100.0)
+    if not low - _EXACT <= headline <= high + _EXACT:
+        raise BenchError(f"{where}: its headline metric {headline} lies outside of its interval {low} to {high}.")
+
+
+def _accuracy(confusion: list[list[int]], where: str) -> float:
+    scored = sum(map(sum, confusion))
+    if not scored or any(len(row) != len(confusion) for row in confusion):
+        raise BenchError(f"{where}: confusion should be a square of counts.")
+    return 100.0 * sum(row[i] for i, row in enumerate(confusion)) / scored
+
+
+def _close(what: str, found: float, wanted: float) -> None:
+    if abs(found - wanted) > _EXACT:
+        raise BenchError(f"{what} is {found}, expected {wanted} by the other numbers of the record.")
+
+
+def same(what: str, found: Any, wanted: Any) -> None:
+    """Refuse a value that is not the one wanted.
+
+    Raises:
+        BenchError: it is another.
+    """
+    if found != wanted:
+        raise BenchError(f"{what} is {found!r}, expected {wanted!r}.")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first thing that is wrong: where, what stands there, and what was expected."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    return f"{where} is {str(first['input'])[:80]!r}. {first['msg']}."
