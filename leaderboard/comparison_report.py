@@ -51,6 +51,8 @@ def write(
         What to print.
     """
     cells, left_out = shown(aggregate(collect(results)), changed)
+    failed = sum(run.stage.status == "failed" for cell in cells for run in cell.runs)
+    missing = f"{failed} run{'s' * (failed > 1)} failed or damaged, and not compared (runs list)." if failed else ""
     best, ranked, agreed = against_best(cells), rankings(cells, own), agreement(cells)
     folder = results / "statistics"
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def write(
         _grid("Average ranks", _frame(ranked), {"rank": ".2f", "p": _P, "critical": ".2f"}),
         *(Text(line) for one in ranked if (line := _left_out(one))),
         _grid("Do protocols agree? (Kendall's tau)", agreed, {"tau": ".2f", "p": _P}),
-        Text(f"{NOTE} {left_out}".rstrip(), style="dim"),
+        Text(" ".join(filter(None, (NOTE, left_out, missing))), style="dim"),
     ]
     written = f"Written: {folder}/{{best,ranks,agreement}}.csv"
     if figures:

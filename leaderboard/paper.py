@@ -85,6 +85,8 @@ def choose(
     places: list[str] = []
     for text in datasets:
         one, equals, data = text.partition("=")
+        if equals and (splits := [column.place for column in table.columns if column.dataset == one]):
+            raise BenchError(f"--datasets {text}: {one} has splits; name one, such as {splits[0]}={data}.")
         if equals and any(one == column.place for column in table.columns):
             if ":" not in data:
                 raise BenchError(

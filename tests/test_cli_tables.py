@@ -152,6 +152,10 @@ def test_rows_of_an_ablation_are_the_runs_of_that_ablation(cli) -> None:
             r"Error: --datasets ntu60/xsub=synthetic: synthetic are other data than ntu60/xsub\. Give a file",
         ),
         (
+            ("actclr.t1", "--datasets", "ntu60=form:X.npz"),
+            r"ntu60 has splits; name one, such as ntu60/xview=form:X\.npz",
+        ),
+        (
             ("actclr.t5", "--datasets", "synthetic"),
             r"Error: --datasets synthetic/xsub: actclr\.t5 needs SOURCE->TARGET",
         ),

@@ -106,7 +106,7 @@ def test_times_that_cannot_be_are_not_summed(file: Path, tmp_path: Path, monkeyp
     for part in content["parts"]:
         part["provenance"] = {"seconds": seconds * 1e8}
     output = call("verify", write(tmp_path / "e.json", content, sign=True), "--results", tmp_path)
-    assert "under 1 s there" in output
+    assert "how long they took is not known" in output
 
 
 @pytest.mark.parametrize(

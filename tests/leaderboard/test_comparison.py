@@ -253,6 +253,15 @@ def test_the_report_is_written_and_repeats(fake) -> None:
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_runs_that_cannot_be_compared_are_counted(fake) -> None:
+    fill(fake)
+    fake.evaluate("aimclr", "knn", 5, None, dataset="a", failure="out of memory")
+    console = Console(width=2000)
+    with console.capture() as capture:
+        console.print(comparison_report.write(fake.folder, figures=False))
+    assert "no proof of equality. 1 run failed or damaged, and not compared" in capture.get()
+
+
 def test_a_picture_of_ranks_that_are_gone_goes(fake) -> None:
     fill(fake)
     comparison_report.write(fake.folder)
