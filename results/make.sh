@@ -15,6 +15,7 @@ bench --methods all --set encoder=all
 bench --ablate all
 bench --methods all --datasets nw_ucla/xview
 python run_bench.py compare
+python run_bench.py figures curves knn_linear confusion gain || status=1  # what records without weights can show
 python run_bench.py report || status=1
 
 # Records and scores, enough for every table and every page; no weights, no features, and nothing about the machine.
