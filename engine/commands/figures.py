@@ -125,7 +125,11 @@ class Scene:
         return rebuild(lineage(self.results, key), self.reads, {})[key]
 
     def methods(self) -> list[tuple[Experiment, Any]]:
-        """The trained methods with the weights of their first seed, as far as these can be read."""
+        """The trained methods with the weights of their first seed, as far as these can be read.
+
+        Raises:
+            BenchError: none can.
+        """
         found = []
         for one in self.experiments:
             if one.pretrainings and one.pretrainings[0].curve:
@@ -133,6 +137,8 @@ class Scene:
                     found.append((one, self.workbench.method(self.stage(one.pretrainings[0].key))))
                 except BenchError as error:
                     self.note(f"without {one.title}: {error}")
+        if not found:
+            raise BenchError("no weights of a trained method can be read")
         return found
 
     def note(self, text: str, style: str = "dim") -> None:
@@ -288,8 +294,6 @@ def _views(scene: Scene, path: Path) -> list[Path]:
     (clip,) = examples(scene.split, 1)
     own = scene.split.test.clips[clip.index : clip.index + 1]
     rows = [(one.title, views(method, own)) for one, method in scene.methods()]
-    if not rows:
-        raise BenchError("no method was trained on views")
     name = scene.split.classes[clip.label]
     columns = 1 + max(len(found) for _, found in rows)
     shown: list[player.Moving | None] = []

@@ -48,6 +48,13 @@ def test_rules_and_numbers_of_frames_do_not_keep_data_from_being_found(fake, tmp
     assert "clips.json" in files(fake)
 
 
+def test_records_without_weights_are_said_to_be_so(fake, tmp_path) -> None:
+    fake.leave(fake.evaluate("aimclr", "knn", dataset="npz:my_clips", split="subject"), np.eye(4), (2.0, 1.0))
+    output = figures(fake, "views", "--read", f"npz:my_clips/subject=npz:{save(tmp_path)}#subject").output
+    assert "without aimclr: " in output
+    assert "views: skipped, no weights of a trained method can be read" in output
+
+
 def test_several_benches_get_a_picture_each_and_old_ones_go(fake) -> None:
     for protocol in ("knn", "linear"):
         fake.evaluate("aimclr", protocol)
