@@ -171,7 +171,5 @@ def _cell(runs: Sequence[Run]) -> Cell | None:
 
 def _plain(protocol: str) -> str:
     """A protocol's label without changes, of which a fused one has some for each part: ``linear:aimclr``."""
-    plain = protocol
-    while "[" in plain and plain != (plain := re.sub(r"\[[^\[\]]*\]", "", plain)):
-        pass
-    return plain
+    shorter = re.sub(r"\[[^\[\]]*\]", "", protocol)
+    return protocol if shorter == protocol else _plain(shorter)

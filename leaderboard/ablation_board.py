@@ -61,13 +61,16 @@ def board(filled: FilledAblation) -> Table:
         name = row.name if row is not full or row.name == "full" else f"{row.name} (full)"
         keys = tuple(short_keys(one.cell) for one in filled.lines[i] if one.cell)
         entries = tuple(column[i] for column in columns)
-        rows.append(Row(one_line(name), False, entries, (one_line(row.changes or _NOTHING), *ranks[i]), keys))
-    facts = ("Changes", *(["Effective rank"] if any(filled.ranks) else []))
+        rows.append(Row(one_line(name), False, entries, (*ranks[i], one_line(row.changes or _NOTHING)), keys))
+    facts = (*(["Effective rank"] if any(filled.ranks) else []), "Changes")
     return Table(_title(filled), tuple(heads), tuple(rows), _note(filled), facts=facts, first="Variant")
 
 
-def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
-    """The long table with the columns ``COLUMNS``: one row per cell or published number, missing numbers left empty."""
+def frame(tables: Sequence[FilledAblation]) -> pd.DataFrame:
+    """One ablation in all its places as the long table with the columns ``COLUMNS``.
+
+    There is one row per cell or published number; missing numbers are left empty.
+    """
     rows: list[dict[str, object]] = []
     for filled in tables:
         table, full = filled.table, filled.table.rows[filled.table.full]
@@ -98,9 +101,9 @@ def frame(tables: Iterable[FilledAblation]) -> pd.DataFrame:
                         "keys": " ".join(run.stage.key for run in one.cell.runs) if one.cell else "",
                     }
                 )
-        rows += [
-            _printed(filled, said, row) for said in filled.reported for row in table.rows if row.name in said.numbers
-        ]
+    for filled in tables[:1]:  # the same in all places
+        named = [(said, row) for said in filled.reported for row in filled.table.rows if row.name in said.numbers]
+        rows += [_printed(filled, said, row) for said, row in named]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -163,7 +166,7 @@ def _note(filled: FilledAblation) -> str:
     parts = [f"Recipe {recipe} where a row does not name another." for recipe in recipes]
     if any(filled.ranks):
         parts.append(
-            "Effective rank: of centred training features (RankMe's are not), the mean over seeds, of as many."
+            "Effective rank: of centred training features (RankMe's are not), the mean over seeds, of all dimensions."
         )
     parts += [f"Reported by {source}, {place}." for source, place in said.items()]
     marked = {n.note: n for one in filled.reported for n in one.numbers.values() if n.mark}

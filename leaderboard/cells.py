@@ -168,11 +168,10 @@ class Cell:
     def _interval(self, values: Sequence[float]) -> tuple[float | None, float | None]:
         """Of the headline, given its value per seed."""
         only = self.done[0].stage.metrics if len(self.done) == 1 else {}
-        if "ci_low" in only and "ci_high" in only:
-            return only["ci_low"], only["ci_high"]
-        right = aligned(self.scored)
-        if right is None:
-            return None, None
+        stored, right = (only.get("ci_low"), only.get("ci_high")), aligned(self.scored)
+        # Of several draws of labels, a record holds the mean of their intervals.
+        if right is None or (None not in stored and "top1_draws_sd" not in only):
+            return stored
         if len(right) == 1:
             low, high = interval(right[0])
             return 100 * low, 100 * high

@@ -22,7 +22,7 @@ Status = Literal["done", "failed", "unsupported", "pending", "submitted", "verif
 
 
 TOLERANCE = 3.0
-"""Points that a repetition on another machine may have been allowed to differ by, and verify an entry; ``verify``'s default."""
+"""The largest ``--tolerance``, in points, with which a confirmed entry counts as verified; also the default."""
 
 
 class _Note(BaseModel):

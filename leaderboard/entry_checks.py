@@ -61,11 +61,24 @@ def check_numbers(record: Record, where: str) -> None:
             runs = len(facts.conditions) or facts.draws
             scored = sum(map(sum, facts.confusion))
             same(f"{where}: number of clips in the confusion matrix", scored, facts.test_clips * runs)
-    if "mean_class" in record.metrics and facts.recall:
-        _close(f"{where}: mean_class", record.metrics["mean_class"], sum(facts.recall) / len(facts.recall))
+    if facts.confusion:
+        _check_recalls(facts, record.metrics.get("mean_class"), where)
     low, high = record.metrics.get("ci_low", 0.0), record.metrics.get("ci_high", 100.0)
     if not low - _EXACT <= headline <= high + _EXACT:
         raise BenchError(f"{where}: its headline metric {headline} lies outside of its interval {low} to {high}.")
+
+
+def _check_recalls(facts: Facts, mean: float | None, where: str) -> None:
+    """Recalls are shares of the confusion matrix's rows; the mean is of classes that have test samples."""
+    counts = [sum(row) for row in facts.confusion]
+    recalls = [
+        100.0 * row[i] / max(count, 1) for i, (row, count) in enumerate(zip(facts.confusion, counts, strict=True))
+    ]
+    same(f"{where}: number of recalls", len(facts.recall), len(recalls))
+    for i, (found, wanted) in enumerate(zip(facts.recall, recalls, strict=True)):
+        _close(f"{where}: recall.{i}", found, wanted)
+    if mean is not None:
+        _close(f"{where}: mean_class", mean, sum(recalls) / sum(count > 0 for count in counts))
 
 
 def _accuracy(confusion: list[list[int]], where: str) -> float:

@@ -181,7 +181,7 @@ def _tex_entry(entry: Entry) -> str:
 def _tex_wrapped(text: str) -> str:
     """Long names in lines, cut where a reader would cut them."""
     lines = [""]
-    for piece in re.split(r"(?<=[\[,.=_/ ])(?=\S)", text):
+    for piece in re.split(r"(?<=[\[,=_/ ])(?=\S)|(?<=\.)(?![\d\s])", text):
         if lines[-1] and len(lines[-1] + piece) > _LATEX_LINE:
             lines.append("")
         lines[-1] += piece

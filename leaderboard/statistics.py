@@ -71,8 +71,9 @@ def margin(*sources: NDArray[np.float64], among: int = 2) -> float:
 
     Args:
         sources: of each (n,) means, one per sample or per seed, whose mean is what the interval is about.
-        among: number of methods of which any two are compared; with more than two, all their intervals hold at once (Tukey:
-            the studentized range over the root of 2 in the place of Student's quantile).
+        among: number of methods of which any two are compared; with more than two, all their intervals are meant to hold at
+            once (Tukey: the studentized range over the root of 2 in the place of Student's quantile). As every difference has a
+            spread of its own, that is right for many samples and too narrow for a few seeds alone.
 
     Returns:
         Half of the width, in the unit of the values; nan where no source has two of them.

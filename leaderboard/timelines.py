@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from leaderboard import style
 from leaderboard.cells import Cell
 from leaderboard.style import text_height, wrapped
-from leaderboard.tables import method_order, method_title, timeline_name
+from leaderboard.tables import method_order, method_title, place_title, timeline_name
 
 _SHOWN = 12
 """Recordings in one picture; of more, so many spread evenly over the test part."""
@@ -65,7 +65,7 @@ def draw_timelines(cells: Iterable[Cell], folder: Path) -> list[Path]:
             continue
         path = (folder / timeline_name(bench, protocol)).with_suffix("")
         facts = next(iter(found.values()))[0]
-        place = f"{bench.dataset}/{bench.split}" + (f" from {bench.source}" if bench.source else "")
+        place = place_title(bench.dataset, bench.split, bench.source)
         title = f"{place} · {bench.stream} stream · {protocol}"
         shown = {name: arrays for name, (_, arrays) in found.items()}
         with style.canvas():

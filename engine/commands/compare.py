@@ -22,12 +22,12 @@ def compare(results: Path, changed: bool) -> None:
 
 
 def _own_encoder(method: str) -> str:
-    """The encoder that a method of the suite runs on unless another is asked for, "" for other methods."""
+    """The encoder that a method of a table (``hiclr[...] #1f2e``) runs on unless asked otherwise, "" where it is not known."""
     from engine.config import BenchError
     from engine.selection import encoders
     from leaderboard.command import split_label
 
     try:
-        return encoders(split_label(method)[0], ())[0]
+        return encoders(split_label(method.partition(" #")[0])[0], ())[0]
     except BenchError:
         return ""

@@ -191,9 +191,8 @@ def figures(
             drawn.add(name)
             scene.note(f"{name}: {paths[0].with_suffix('')}.{{{','.join(path.suffix[1:] for path in paths)}}}", "")
     for name in drawn:
-        current = {
-            f"{name}{suffix}" for suffix in suffixes.values()
-        }  # skipped ones included: their runs are still there
+        # Skipped ones included: their runs are still there.
+        current = {f"{name}{suffix}" for suffix in suffixes.values()}
         for old in (results / "figures").glob(f"{name}[-.]*"):
             if old.stem not in current and old.suffix in _WRITTEN and old.is_file():
                 old.unlink()  # of runs that are gone, or named when there were fewer benches

@@ -97,7 +97,7 @@ def _repeat(file: Path, entry: Entry, options: dict[str, Any]) -> bool:
     kinds = Counter(part.record.kind for part in entry.parts)
     stages = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     took = [part.provenance.get("seconds") for part in entry.parts]
-    known = [seconds for seconds in took if isinstance(seconds, float) and 0 <= seconds < _LONGEST]
+    known = [seconds for seconds in took if isinstance(seconds, (int, float)) and 0 <= seconds < _LONGEST]
     there = f"{duration(sum(known))} there" if len(known) == len(took) else "how long they took is not known"
     click.echo(f"{file.name}: repeating all {len(entry.parts)} stages in a fresh folder ({stages}; {there})")
     contents = {part.record.key: part.content for part in entry.parts}

@@ -45,7 +45,8 @@ function play(data, stage, group = data.clips[0].group) {
     const points = clip.frames.flat(2).filter(point => point.some(Boolean));
     const extent = axis => [Math.min(...points.map(p => p[axis])), Math.max(...points.map(p => p[axis]))];
     const [bottom, top] = extent(1), radius = Math.max(...points.map(([x, , z]) => Math.hypot(x, z)), 0.1);
-    const persons = clip.frames[0].map((_, person) => clip.frames.some(bodies => bodies[person].some(point => point.some(Boolean))));
+    const slots = Math.max(...clip.frames.map(bodies => bodies.length));
+    const persons = Array.from({ length: slots }, (_, person) => clip.frames.some(bodies => bodies[person]?.some(point => point.some(Boolean))));
     clip.slots = persons.map((_, person) => persons.slice(0, person).filter(Boolean).length - (persons.filter(Boolean).length - 1) / 2);
     clip.apart = 2 * radius; // every body is centred at the origin
     clip.scale = Math.min(width / (persons.filter(Boolean).length * clip.apart + 0.2), width * 1.1 / (top - bottom + 0.2));

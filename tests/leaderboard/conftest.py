@@ -103,7 +103,10 @@ class FakeResults:
             content = json.loads(path.read_text()) if path.exists() else _stage(folder)
             if "top1" in content.get("metrics", {}):
                 right = round(content["metrics"]["top1"] * self.samples / 100)
-                made_of = {"confusion": [[right, self.samples - right], [0, 0]], "recall": [content["metrics"]["top1"]]}
+                made_of = {
+                    "confusion": [[right, self.samples - right], [0, 0]],
+                    "recall": [content["metrics"]["top1"], 0.0],
+                }
                 content["facts"] = made_of | content["facts"]
             record = Record.model_validate(
                 content | {"curve": [{"epoch": 1.0, "loss": 0.5}, {"epoch": 2.0, "loss": 0.25}]}

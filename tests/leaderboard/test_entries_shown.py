@@ -81,6 +81,19 @@ def test_metrics_are_possible(file: Path, tmp_path: Path, metrics: dict[str, flo
         parse(write(tmp_path / "e.json", content, sign=True))
 
 
+def test_recalls_are_those_of_the_confusion_matrix(file: Path, tmp_path: Path) -> None:
+    """A class without test samples has no part in their mean."""
+    content = json.loads(file.read_bytes())
+    made_of = {"confusion": [[90, 10, 0], [0, 0, 0], [10, 0, 90]], "recall": [90.0, 0.0, 90.0]}
+    last(content)["facts"] |= made_of
+    last(content)["metrics"]["mean_class"] = 90.0
+    parse(write(tmp_path / "e.json", content, sign=True))
+    for recall, message in (([99.0, 0.0, 81.0], "recall.0 is 99.0, expected 90.0"), ([90.0], "number of recalls is 1")):
+        last(content)["facts"]["recall"] = recall
+        with pytest.raises(BenchError, match=re.escape(message)):
+            parse(write(tmp_path / "e.json", content, sign=True))
+
+
 def test_segmentation_that_does_not_say_so_is_asked_for_its_facts_too(file: Path, tmp_path: Path) -> None:
     content = json.loads(file.read_bytes())
     last(content)["labels"]["protocol"] = "segmentation:safp"
