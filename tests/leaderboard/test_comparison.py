@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from engine.commands.compare import _own_encoder
 from leaderboard import comparison_report
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
@@ -204,6 +205,12 @@ def test_only_common_seeds_are_compared(fake) -> None:
     assert frame.loc["hiclr", "gap"] == pytest.approx(-lost / 2)
     assert (frame.loc["hiclr", "pairs"], frame.loc["hiclr", "mark"]) == (1, "single")
     assert math.isnan(frame.loc["hiclr", "p_seeds"])
+
+
+@pytest.mark.parametrize("name", ["cmd", "cmd:bigru", "cmd[distill.weight=0.5] #1f2e"])
+def test_the_encoder_of_a_method_is_that_of_its_paper(name: str) -> None:
+    assert _own_encoder(name) == ("" if ":" in name else "bigru")  # there is no such preset
+    assert _own_encoder("of_somebody_else") == ""
 
 
 def test_protocols_that_order_alike_agree(fake) -> None:
