@@ -207,9 +207,9 @@ def test_only_common_seeds_are_compared(fake) -> None:
     assert math.isnan(frame.loc["hiclr", "p_seeds"])
 
 
-@pytest.mark.parametrize("name", ["cmd", "cmd:bigru", "cmd[distill.weight=0.5] #1f2e"])
+@pytest.mark.parametrize("name", ["cmd", "cmd[distill.weight=0.5] #1f2e"])
 def test_the_encoder_of_a_method_is_that_of_its_paper(name: str) -> None:
-    assert _own_encoder(name) == ("" if ":" in name else "bigru")  # there is no such preset
+    assert _own_encoder(name) == "bigru"
     assert _own_encoder("of_somebody_else") == ""
 
 
