@@ -17,7 +17,9 @@ from tests.test_entries import call
 def evaluation(tmp_path: Path) -> Path:
     """A finished evaluation with all stages behind it."""
     fake = FakeResults(tmp_path / "results")
-    folder = fake.evaluate("aimclr", "linear")
+    folder = fake.evaluate(
+        "aimclr", "linear", accuracy=0.8, facts={"confusion": [[160, 40], [0, 0]], "recall": [80.0, 0.0]}
+    )
     for path in fake.folder.glob("runs/*/*/*/stage.json"):
         if not (record := path.with_name("record.json")).exists():
             record.write_text(path.read_text())

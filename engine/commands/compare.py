@@ -18,10 +18,10 @@ def compare(results: Path, changed: bool) -> None:
     """Test differences, rank methods over data, and compare protocols, from the records in RESULTS."""
     from leaderboard.comparison_report import write
 
-    Console(width=WIDTH).print(write(results, cache(_own_encoder), changed=changed))
+    Console(width=WIDTH).print(write(results, cache(own_encoder), changed=changed))
 
 
-def _own_encoder(method: str) -> str:
+def own_encoder(method: str) -> str:
     """The encoder that a method of a table (``hiclr[...] #1f2e``) runs on unless asked otherwise, "" where it is not known."""
     from engine.config import BenchError
     from engine.selection import encoders

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from engine.commands.compare import _own_encoder
+from engine.commands.compare import own_encoder
 from leaderboard import comparison_report
 from leaderboard.cells import aggregate
 from leaderboard.collect import collect
@@ -209,8 +209,8 @@ def test_only_common_seeds_are_compared(fake) -> None:
 
 @pytest.mark.parametrize("name", ["cmd", "cmd[distill.weight=0.5] #1f2e"])
 def test_the_encoder_of_a_method_is_that_of_its_paper(name: str) -> None:
-    assert _own_encoder(name) == "bigru"
-    assert _own_encoder("of_somebody_else") == ""
+    assert own_encoder(name) == "bigru"
+    assert own_encoder("of_somebody_else") == ""
 
 
 def test_protocols_that_order_alike_agree(fake) -> None:

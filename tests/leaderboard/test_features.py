@@ -26,8 +26,8 @@ def test_ablations_show_the_mean_over_seeds(fake) -> None:
     rows = tuple(Variant(name, "", found) for name, found in zip(("both", "distribution", "none"), keys, strict=True))
     (filled,) = fill(AblationTable("igm.idempotency", "igm", rows, 0), collect(fake.folder), ())
     shown = board(filled)
-    assert shown.facts == ("Changes", "Effective rank")
-    assert [row.facts[1] for row in shown.rows] == ["3.0 of 8", "5.0 of 8", "-"]
+    assert shown.facts == ("Effective rank", "Changes")
+    assert [row.facts[0] for row in shown.rows] == ["3.0 of 8", "5.0 of 8", "-"]
     assert "Effective rank: " in shown.note
     assert frame([filled])["effective_rank"].tolist() == pytest.approx([3, 5, float("nan")], nan_ok=True, rel=1e-4)
 
