@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import digest
 from leaderboard.collect import Run, Status
@@ -29,36 +28,6 @@ _NOT_METRICS = ("ci_low", "ci_high")
 _CONSTANT = "majority_"
 _WHOLE = ("n", "feature_dim", "params", "pretrain_epochs", "window", "stride", "subsample")
 _STATUSES: tuple[Status, ...] = ("done", "failed", "unsupported", "pending")
-
-
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Facts(BaseModel):
-    """The facts of an evaluation that cells, tables and the page read, as far as it states them; it may state others.
-
-    Records of the suite hold them by themselves; those of others are checked (:mod:`leaderboard.entries`).
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    headline: str = HEADLINE
-    feature_dim: Count = 0
-    params: Count = 0
-    pretrain_epochs: Count = 0
-    test_clips: Count | None = None
-    draws: Annotated[int, Field(ge=1, le=1000)] = 1
-    conditions: Annotated[list[str], Field(max_length=1000)] = []
-    confusion: list[list[Count]] = []
-    recall: list[float] = []
-    classes: list[str] = []
-    background: float = 0.0
-    test_recordings: Count = 0
-    window: Count = 0
-    stride: Count = 0
-    subsample: Count = 1
-    pooling: str = ""
-    fps: float = 0.0
 
 
 @dataclass(frozen=True)

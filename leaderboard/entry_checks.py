@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.config import BenchError
 from engine.records import Record
-from leaderboard.cells import HEADLINE, Facts
+from leaderboard.cells import HEADLINE
 from leaderboard.tables import MEASURES, base_name
 
 EVALUATIONS = ("evaluate", "fuse")
@@ -17,6 +17,36 @@ _EXACT = 1e-6
 """Points by which numbers that say the same may differ, for rounding."""
 _LARGEST_METRIC = 1e6
 _PERCENT = {"top1", "top5", "mean_class", "ece", "best_on_test", "ci_low", "ci_high", *MEASURES}
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Facts(BaseModel):
+    """The facts of an evaluation that cells, tables and the page read, as far as it states them; it may state others.
+
+    Records of the suite hold them by themselves; those of others are checked.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    headline: str = HEADLINE
+    feature_dim: Count = 0
+    params: Count = 0
+    pretrain_epochs: Count = 0
+    test_clips: Count | None = None
+    draws: Annotated[int, Field(ge=1, le=1000)] = 1
+    conditions: Annotated[list[str], Field(max_length=1000)] = []
+    confusion: list[list[Count]] = []
+    recall: list[float] = []
+    classes: list[str] = []
+    background: float = 0.0
+    test_recordings: Count = 0
+    window: Count = 0
+    stride: Count = 0
+    subsample: Count = 1
+    pooling: str = ""
+    fps: float = 0.0
 
 
 def check_numbers(record: Record, where: str) -> None:

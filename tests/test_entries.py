@@ -22,8 +22,9 @@ import run_bench
 from engine.config import BenchError, canonical, digest
 from engine.rebuild import outside_plugins, rebuild
 from leaderboard import entries
-from leaderboard.cells import Facts, frame
+from leaderboard.cells import frame
 from leaderboard.entries import Entry, parse
+from leaderboard.entry_checks import Facts
 from leaderboard.tables import tables
 
 PLUGINS = Path(__file__).parent / "engine" / "plugins" / "tiny.py"
